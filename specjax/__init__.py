@@ -1,0 +1,27 @@
+"""Spectral norms of a model's weights, measured and controlled by pure functions.
+
+    params --kernels--> kernel + its linear map --power--> u, v --sigma--> sigma --rescale--> kernel'
+                                                    ^                                          |
+    state --------------------------------------- u |            params', state' <-------------+
+
+The names below are in the order of that path. The adapters `specjax.linen`,
+`specjax.nnx`, `specjax.optax` and `specjax.testing` are imported by name.
+"""
+
+from specjax._kernels import flax_kernels as flax_kernels
+from specjax._presets import equinox_kernels as equinox_kernels
+from specjax._presets import haiku_kernels as haiku_kernels
+from specjax._linear_map import LinearMap as LinearMap
+from specjax._linear_map import Matrix as Matrix
+from specjax._warmup import warm_up as warm_up
+from specjax._power import SingularTriplet as SingularTriplet
+from specjax._power import power_iteration as power_iteration
+from specjax._sigma import sigma as sigma
+from specjax._rescale import normalize as normalize
+from specjax._spectral_norm import SpectralNorm as SpectralNorm
+from specjax._spectral_norm import sn_apply as sn_apply
+from specjax._spectral_norm import sn_fuse as sn_fuse
+from specjax._spectral_norm import sn_init as sn_init
+from specjax._spectral_norm import spectral_norm as spectral_norm
+
+__version__ = "0.1.0"

@@ -1,0 +1,176 @@
+"""Which leaves are kernels, and which linear map each one is.
+
+A rule is a function of a leaf's path and the leaf, or a mapping from a regular
+expression to a linear map. `flax_kernels` is the rule for Flax's own names; `select` is
+the one place where a rule meets a tree.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import jax.numpy as jnp
+
+from specjax import _errors
+from specjax._linear_map import LinearMap, Matrix
+from specjax._tree import Path, join, named_leaves
+
+Rule: TypeAlias = Callable[[Path, Any], LinearMap | None]
+Kernels: TypeAlias = Rule | Mapping[str, LinearMap | Rule | None]
+
+# How Flax names what it lifts: one prefix for each transformation, before the class.
+_STACKING = re.compile(r"(Scan|Vmap)(?=[A-Z])")
+_LIFTED = re.compile(r"(?:(?:Scan|Vmap|Checkpoint|Remat|Jit|Map_variables)(?=[A-Z]))*")
+# The ranks that a kernel can have below a module of this name, without any stack axes.
+_RANKS = (
+    (re.compile(r"Dense_\d+|DenseGeneral_\d+"), (2,)),
+    (re.compile(r"query|key|value|out"), (2, 3)),
+    (re.compile(r"Conv_\d+|ConvTranspose_\d+"), (3, 4, 5)),
+    (re.compile(r"Einsum_\d+|ConvLocal_\d+"), ()),
+    (re.compile(r".*"), (2, 4, 5)),
+)
+
+
+def flax_kernels(path: Path, leaf: Any) -> LinearMap | None:
+    """The rule for trees with Flax's names (Linen and NNX): a leaf named ``kernel``.
+
+    * 2-D is a Dense; 4-D and 5-D are a Conv, read as Miyato's matrix: the last axis is
+      the output side, the rest the input side. (For a ConvTranspose with
+      ``transpose_kernel=True`` that is Miyato's matrix of the convolution whose
+      transpose it is, which has the same norm as an operator.)
+    * 3-D is a Conv below ``Conv_*``, and an attention projection below ``query``,
+      ``key``, ``value`` or ``out``.
+    * Below a lifted module (``Scan*``, ``Vmap*``) the axis of the stack is in front and
+      a batch axis. A 2-D kernel there is shared, not stacked.
+    * What these names do not decide is an error that says what to pass.
+
+    Args:
+        path: names from the root to the leaf, for example ``("Dense_0", "kernel")``.
+        leaf: the leaf, or anything with its shape.
+
+    Returns:
+        The linear map, or None for what is not a kernel.
+
+    Raises:
+        ValueError: for a kernel whose axes these names do not decide.
+
+    Example:
+        >>> import numpy as np
+        >>> flax_kernels(("Conv_0", "kernel"), np.zeros((3, 3, 8, 16)))
+        Matrix(in_axis=None, out_axis=-1, batch_axis=())
+        >>> flax_kernels(("ScanBlock_0", "query", "kernel"), np.zeros((6, 8, 2, 4)))
+        Matrix(in_axis=None, out_axis=(-2, -1), batch_axis=(0,))
+        >>> flax_kernels(("Conv_0", "bias"), np.zeros(16)) is None
+        True
+    """
+    if path[-1:] != ("kernel",):
+        return None
+    module = _LIFTED.sub("", path[-2], count=1) if len(path) > 1 else ""
+    ranks = next(ranks for name, ranks in _RANKS if name.fullmatch(module))
+    n_stacks = sum(map(_count_stacks, path)) if len(leaf.shape) > 2 else 0
+    rank = len(leaf.shape) - n_stacks
+    if rank not in ranks:
+        raise ValueError(undecided(path, leaf))
+    out_axis = (-2, -1) if rank == 3 and module in ("query", "key", "value") else -1
+    return Matrix(out_axis=out_axis, batch_axis=tuple(range(n_stacks)))
+
+
+def _count_stacks(name: str) -> int:
+    lifted = _LIFTED.match(name)
+    return len(_STACKING.findall(name[: lifted.end() + 1])) if lifted else 0
+
+
+def undecided(path: Path, leaf: Any) -> str:
+    """Returns the complaint about a kernel whose axes its path does not decide."""
+    pattern = re.escape(join(path))
+    return _errors.complaint(
+        join(path),
+        got=f"a kernel {_errors.describe(leaf)} that its name does not decide",
+        need="to know which axes are input, output and batch",
+        fix=f"kernels={{r'{pattern}': specjax.Matrix(in_axis=..., out_axis=..., "
+        "batch_axis=...), r'.*': specjax.flax_kernels}",
+    )
+
+
+def select(params: Any, kernels: Kernels) -> dict[Path, tuple[Any, LinearMap]]:
+    """Returns each kernel of the tree with its linear map, resolved for its shape.
+
+    Raises:
+        TypeError: if a kernel is not an array of floats, or a rule gives no linear map.
+        ValueError: if a kernel does not fit its map, or is undecided, or there is none.
+            Every bad leaf is in the one message.
+    """
+    rule = _as_rule(kernels)
+    leaves = named_leaves(params)
+    found, values, kinds = {}, [], []
+    for path, leaf in leaves.items():
+        try:
+            linear_map = rule(path, leaf) if hasattr(leaf, "shape") else None
+            if linear_map is not None:
+                found[path] = leaf, _resolve(path, leaf, linear_map)
+        except TypeError as error:
+            kinds.append(str(error))
+        except ValueError as error:
+            values.append(str(error))
+    _errors.raise_together(ValueError if values else TypeError, values + kinds)
+    if not found:
+        raise ValueError(_nothing_selected(leaves))
+    return found
+
+
+def _as_rule(kernels: Kernels) -> Rule:
+    if callable(kernels):
+        return kernels
+    if not isinstance(kernels, Mapping):
+        message = _errors.complaint(
+            "kernels",
+            got=f"a {type(kernels).__name__}",
+            need="a function of (path, leaf) or a mapping from regular expressions",
+            fix="kernels=specjax.flax_kernels or kernels={r'.*/kernel': "
+            "specjax.Matrix()}",
+        )
+        raise TypeError(message)
+    patterns = [(_compile(pattern), value) for pattern, value in kernels.items()]
+
+    def rule(path: Path, leaf: Any) -> LinearMap | None:
+        matches = (value for p, value in patterns if p.fullmatch(join(path)))
+        value = next(matches, None)
+        return value(path, leaf) if callable(value) else value
+
+    return rule
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        message = _errors.complaint(
+            "kernels",
+            got=f"the pattern {pattern!r} ({error})",
+            need="a regular expression",
+            fix="r'.*/kernel'",
+        )
+        raise ValueError(message) from None
+
+
+def _resolve(path: Path, leaf: Any, linear_map: Any) -> LinearMap:
+    if not hasattr(linear_map, "resolve"):
+        got, need = repr(linear_map), "a linear map or None from the rule"
+        fix = "specjax.Matrix()"
+    elif not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        got, need = _errors.describe(leaf), "a kernel of floating or complex numbers"
+        fix = f"kernels={{r'{re.escape(join(path))}': None, ...}}"
+    else:
+        return linear_map.resolve(tuple(leaf.shape), join(path))
+    raise TypeError(_errors.complaint(join(path), got=got, need=need, fix=fix))
+
+
+def _nothing_selected(leaves: Mapping[Path, Any]) -> str:
+    some = ", ".join(map(join, list(leaves)[:3])) or "none"
+    return _errors.complaint(
+        "params",
+        got=f"no kernel among {len(leaves)} leaves ({some}{', ...' * (len(leaves) > 3)})",
+        need="at least one",
+        fix="kernels={r'.*/kernel': specjax.Matrix()}, or haiku_kernels or "
+        "equinox_kernels for those trees",
+    )

@@ -1,0 +1,50 @@
+"""From sigma and the bound to the normalized kernel: ``W bound / sigma``."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact, Real
+
+from specjax._linear_map import LinearMap, Matrix
+
+
+def normalize(
+    kernel: Inexact[Array, " ..."],
+    sigma: Real[Array, " ..."],
+    linear_map: LinearMap = Matrix(),
+    bound: float | Real[Array, ""] = 1.0,
+    cap: bool = False,
+) -> Inexact[Array, " ..."]:
+    """Returns ``kernel * bound / sigma`` in the kernel's dtype.
+
+    A kernel whose sigma is zero or not finite comes back as it is.
+
+    Args:
+        kernel: one kernel, or a stack of them (`linear_map.batch_axis`).
+        sigma: the kernel's spectral norm; one for each slice of a stack.
+        linear_map: which axes are in, out and batch.
+        bound: the spectral norm of the result, in sigma's units.
+        cap: only shrink: a kernel below the bound comes back as it is.
+
+    Example:
+        >>> print(normalize(jnp.array([[3.0, 0.0], [0.0, 1.5]]), jnp.array(3.0)))
+        [[1.  0. ]
+         [0.  0.5]]
+    """
+    batch_axis = linear_map.resolve(kernel.shape).batch_axis
+    others = tuple(axis for axis in range(kernel.ndim) if axis not in batch_axis)
+    scale = jnp.expand_dims(factor(sigma, bound, cap), others)
+    wide = jnp.promote_types(kernel.dtype, scale.dtype)
+    return (kernel.astype(wide) * scale.astype(wide)).astype(kernel.dtype)
+
+
+def factor(
+    sigma: Real[Array, " ..."], bound: float | Real[Array, ""], cap: bool
+) -> Real[Array, " ..."]:
+    """Returns what the kernel is multiplied with: ``bound / sigma``.
+
+    With `cap` at most one. One, with derivative zero, where sigma is zero or not finite.
+    """
+    usable = jnp.isfinite(sigma) & (sigma > 0)
+    ratio = jnp.asarray(bound, sigma.dtype) / jnp.where(usable, sigma, 1)
+    if cap:
+        usable = usable & (ratio < 1)
+    return jnp.where(usable, ratio, 1)

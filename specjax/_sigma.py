@@ -1,0 +1,80 @@
+"""sigma with Miyato's derivative: ``d sigma = <v, dW u>``, u and v constant.
+
+The rule stands on the number alone, not on how it was computed, so one rule gives
+forward and reverse mode, and every order: it is linear in dW, and a second derivative
+of sigma is zero, as it is with u and v held constant.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Inexact, Real
+
+from specjax._linear_map import LinearMap, Matrix, over_batch
+
+
+def sigma(
+    kernel: Inexact[Array, " ..."],
+    u: Inexact[Array, " ..."],
+    v: Inexact[Array, " ..."],
+    linear_map: LinearMap = Matrix(),
+) -> Real[Array, " ..."]:
+    """Returns ``v W u``, the singular value that u and v point at.
+
+    In the kernel's units; with unit vectors at most the largest singular value.
+    Differentiable in the kernel, with u and v constant: exact where they are singular
+    vectors.
+
+    Args:
+        kernel: one kernel, or a stack of them (`linear_map.batch_axis`).
+        u: unit vector(s) on the output side, batch axes first.
+        v: unit vector(s) on the input side, batch axes first.
+        linear_map: which axes are in, out and batch.
+
+    Example:
+        >>> w = jnp.array([[3.0, 0.0], [0.0, 1.0]])
+        >>> u = v = jnp.array([1.0, 0.0])
+        >>> print(sigma(w, u, v))
+        3.0
+        >>> print(jax.grad(sigma)(w, u, v))
+        [[1. 0.]
+         [0. 0.]]
+
+    Source: Miyato et al. (2018), equations (9) and (10).
+    """
+    value = _value(kernel, u, v, linear_map=linear_map)
+    return with_derivative(kernel, u, v, value, linear_map=linear_map)
+
+
+@over_batch
+def with_derivative(
+    kernel: Array, u: Array, v: Array, value: Array, *, linear_map: LinearMap
+) -> Array:
+    """Returns `value`, which is ``v W u`` and known already, with sigma's derivative."""
+    u, v, value = map(lax.stop_gradient, (u, v, value))
+    return _sigma(linear_map, kernel, u, v, value)
+
+
+@over_batch
+def _value(kernel: Array, u: Array, v: Array, *, linear_map: LinearMap) -> Array:
+    return _inner(u, linear_map.apply(lax.stop_gradient(kernel), v))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _sigma(linear_map, kernel, u, v, value):
+    del linear_map, kernel, u, v
+    return value
+
+
+@_sigma.defjvp
+def _sigma_jvp(linear_map, primals, tangents):
+    kernel, u, v, value = primals
+    tangent = _inner(v, linear_map.adjoint(tangents[0], u))
+    # The primal goes through the rule again, so that a second derivative finds it.
+    return _sigma(linear_map, kernel, u, v, value), tangent.astype(value.dtype)
+
+
+def _inner(x: Array, y: Array) -> Array:
+    return jnp.sum((jnp.conj(x) * y).real)

@@ -1,0 +1,287 @@
+"""The whole path: params and state in, normalized params and state out.
+
+For each kernel: power step, sigma, rescale. Three functions walk it: `sn_init` makes
+the state, `sn_apply` takes one step, `sn_fuse` converges and bakes the result.
+"""
+
+import math
+import numbers
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Real
+
+from specjax import _errors, _state
+from specjax._kernels import Kernels, flax_kernels, select
+from specjax._linear_map import LinearMap
+from specjax._power import power_iteration
+from specjax._rescale import normalize
+from specjax._sigma import with_derivative
+from specjax._state import Carried, State
+from specjax._tree import replace_leaves
+from specjax._vectors import generic_direction
+from specjax._warmup import warm_up
+
+Bound = float | Real[Array, ""]
+
+
+def sn_init(
+    params: Any, *, kernels: Kernels = flax_kernels, key: Array | None = None
+) -> State:
+    """Returns a state whose u has converged: sigma is right before the first step.
+
+    Args:
+        params: tree of arrays; boxes (`nn.Partitioned`) and `nnx.State` included.
+        kernels: which leaves are kernels and what linear map each one is.
+        key: PRNG key for the start vectors; without one they are fixed.
+
+    Returns:
+        A nested dict that mirrors the params, with ``u`` and ``sigma`` for each kernel.
+
+    Raises:
+        ValueError, TypeError: if no leaf is a kernel, or one does not fit its map.
+
+    Example:
+        >>> params = {"Dense_0": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}}
+        >>> state = sn_init(params)
+        >>> print(state["Dense_0"]["kernel"]["sigma"].round(4))
+        3.4641
+    """
+    selected = select(params, kernels)
+    keys = [None] * len(selected) if key is None else jax.random.split(key, len(selected))
+    return _state.build(
+        {
+            path: _converge(kernel, linear_map, _start(kernel, linear_map, one_key))
+            for (path, (kernel, linear_map)), one_key in zip(
+                selected.items(), keys, strict=True
+            )
+        }
+    )
+
+
+def sn_apply(
+    params: Any,
+    state: Any,
+    *,
+    kernels: Kernels = flax_kernels,
+    bound: Bound = 1.0,
+    cap: bool = False,
+    n_steps: int = 1,
+    update_stats: bool = True,
+    grad_sigma: bool = True,
+) -> tuple[Any, Any]:
+    """Returns the params with every kernel at ``W bound / sigma``, and the next state.
+
+    Differentiable in the params, with u and v constant (Miyato's gradient). A kernel
+    that is zero or not finite comes back as it is; its u stays, and its sigma stays the
+    last finite one.
+
+    Args:
+        params: tree of arrays, as given to `sn_init`.
+        state: from `sn_init` or the step before.
+        kernels: as given to `sn_init`.
+        bound: the spectral norm of each normalized kernel; may be traced.
+        cap: only shrink: a kernel below the bound comes back as it is.
+        n_steps: power steps; one is enough in training. 0 uses u as it is.
+        update_stats: False for evaluation: u as it is, the state comes back unchanged.
+        grad_sigma: False holds sigma constant in the derivative (SNGP).
+
+    Returns:
+        ``(params, state)``, in trees, shapes and dtypes equal to what was given.
+
+    Raises:
+        ValueError, TypeError: at trace time, for options out of range, for kernels as
+            `sn_init`, and for a state that does not fit the params.
+
+    Example:
+        >>> params = {"Dense_0": {"kernel": 5 * jnp.ones((3, 4)), "bias": jnp.ones(4)}}
+        >>> params_sn, state = sn_apply(params, sn_init(params))
+        >>> print(jnp.linalg.norm(params_sn["Dense_0"]["kernel"], 2).round(4))
+        1.0
+
+    Source: Miyato et al., "Spectral Normalization for GANs" (2018), Algorithm 1.
+    """
+    _check_options(bound=bound, n_steps=n_steps)
+    _check_flags(cap=cap, update_stats=update_stats, grad_sigma=grad_sigma)
+    selected = select(params, kernels)
+    carried = _state.read(state, selected)
+    new_params, new_carried = {}, {}
+    for path, (kernel, linear_map) in selected.items():
+        u, old_sigma = carried[path]
+        steps = n_steps if update_stats else 0
+        u, v, value = power_iteration(kernel, u, linear_map, steps)
+        sigma = value
+        if grad_sigma:
+            sigma = with_derivative(kernel, u, v, value, linear_map=linear_map)
+        new_params[path] = normalize(kernel, sigma, linear_map, bound, cap)
+        new_carried[path] = Carried(u, _last_finite(value, old_sigma))
+    if update_stats:
+        state = _state.write(state, new_carried)
+    return replace_leaves(params, new_params), state
+
+
+def sn_fuse(
+    params: Any,
+    state: Any,
+    *,
+    kernels: Kernels = flax_kernels,
+    bound: Bound = 1.0,
+    cap: bool = False,
+) -> Any:
+    """Returns plain params on the bound: u is converged on these very params.
+
+    For deployment, export and averaged (EMA) params; the state may be of other params
+    of the same shapes.
+
+    Args:
+        params: tree of arrays with the shapes that the state was made for.
+        state: from `sn_init` or `sn_apply`; read, not changed.
+        kernels: as given to `sn_init`.
+        bound: the spectral norm of each normalized kernel.
+        cap: only shrink: a kernel below the bound comes back as it is.
+
+    Returns:
+        The params, with the norm of each kernel within 1e-3 of the bound.
+
+    Raises:
+        ValueError, TypeError: as `sn_apply`.
+    """
+    _check_options(bound=bound)
+    _check_flags(cap=cap)
+    selected = select(params, kernels)
+    carried = _state.read(state, selected)
+    fused = {}
+    for path, (kernel, linear_map) in selected.items():
+        u, _ = carried[path]
+        # Not u alone: it may be blind to what leads in these params.
+        start = u + _start(kernel, linear_map, None)
+        _, sigma = _converge(kernel, linear_map, start)
+        fused[path] = normalize(kernel, sigma, linear_map, bound, cap)
+    return replace_leaves(params, fused)
+
+
+class InitFn(Protocol):
+    """`sn_init` with its options bound."""
+
+    def __call__(self, params: Any, key: Array | None = None) -> State:
+        """Returns the state for the params."""
+        ...
+
+
+class ApplyFn(Protocol):
+    """`sn_apply` with its options bound."""
+
+    def __call__(
+        self, params: Any, state: Any, update_stats: bool = True
+    ) -> tuple[Any, Any]:
+        """Returns the normalized params and the next state."""
+        ...
+
+
+class FuseFn(Protocol):
+    """`sn_fuse` with its options bound."""
+
+    def __call__(self, params: Any, state: Any) -> Any:
+        """Returns the params, normalized for good."""
+        ...
+
+
+class SpectralNorm(NamedTuple):
+    """Three pure functions that share their options."""
+
+    init: InitFn
+    apply: ApplyFn
+    fuse: FuseFn
+
+
+def spectral_norm(
+    *,
+    kernels: Kernels = flax_kernels,
+    bound: Bound = 1.0,
+    cap: bool = False,
+    n_steps: int = 1,
+    grad_sigma: bool = True,
+) -> SpectralNorm:
+    """Returns `sn_init`, `sn_apply` and `sn_fuse` with their options bound once.
+
+    Args:
+        kernels: which leaves are kernels and what linear map each one is.
+        bound: the spectral norm of each normalized kernel.
+        cap: only shrink: a kernel below the bound comes back as it is.
+        n_steps: power steps for each call in training.
+        grad_sigma: False holds sigma constant in the derivative (SNGP).
+
+    Raises:
+        ValueError, TypeError: for options out of range.
+
+    Example:
+        >>> init, apply, fuse = spectral_norm(bound=0.9, cap=True)
+        >>> params = {"Dense_0": {"kernel": jnp.ones((3, 4))}}
+        >>> params_sn, state = apply(params, init(params))
+        >>> print(jnp.linalg.norm(params_sn["Dense_0"]["kernel"], 2).round(4))
+        0.9
+    """
+    _check_options(bound=bound, n_steps=n_steps)
+    _check_flags(cap=cap, grad_sigma=grad_sigma)
+
+    def init(params: Any, key: Array | None = None) -> State:
+        return sn_init(params, kernels=kernels, key=key)
+
+    def apply(params: Any, state: Any, update_stats: bool = True) -> tuple[Any, Any]:
+        return sn_apply(
+            params,
+            state,
+            kernels=kernels,
+            bound=bound,
+            cap=cap,
+            n_steps=n_steps,
+            update_stats=update_stats,
+            grad_sigma=grad_sigma,
+        )
+
+    def fuse(params: Any, state: Any) -> Any:
+        return sn_fuse(params, state, kernels=kernels, bound=bound, cap=cap)
+
+    return SpectralNorm(init, apply, fuse)
+
+
+def _start(kernel: Any, linear_map: LinearMap, key: Array | None) -> Array:
+    u = _state.expected(kernel, linear_map).u
+    if key is None:
+        return generic_direction(u.shape, u.dtype)
+    return jax.random.normal(key, u.shape, u.dtype)
+
+
+def _converge(kernel: Any, linear_map: LinearMap, start: Array) -> Carried:
+    u = warm_up(kernel, start, linear_map)
+    u, _, sigma = power_iteration(kernel, u, linear_map)
+    return Carried(u, _last_finite(sigma, jnp.zeros_like(sigma)))
+
+
+def _last_finite(new: Array, old: Array) -> Array:
+    return jnp.where(jnp.isfinite(new), new, old)
+
+
+def _check_options(*, bound: Any, n_steps: Any = 1) -> None:
+    if not isinstance(bound, jax.core.Tracer):
+        if not isinstance(bound, numbers.Real | jax.Array) or jnp.ndim(bound):
+            raise TypeError(_option("bound", bound, "a number", "bound=1.0"))
+        if not 0 < float(bound) < math.inf:
+            raise ValueError(_option("bound", bound, "a number above 0", "bound=1.0"))
+    if isinstance(n_steps, bool) or not isinstance(n_steps, numbers.Integral):
+        raise TypeError(_option("n_steps", n_steps, "a static int", "n_steps=1"))
+    if n_steps < 0:
+        fix = "n_steps=0 to use u as it is"
+        raise ValueError(_option("n_steps", n_steps, "0 or more", fix))
+
+
+def _check_flags(**flags: Any) -> None:
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            fix = f"{name}=True, or jax.lax.cond for a traced choice"
+            raise TypeError(_option(name, value, "a static bool", fix))
+
+
+def _option(name: str, value: Any, need: str, fix: str) -> str:
+    return _errors.complaint(name, got=str(value), need=need, fix=fix)

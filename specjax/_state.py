@@ -1,0 +1,110 @@
+"""The collection: what is carried from step to step, ``u`` and ``sigma`` per kernel.
+
+A nested dict that mirrors the params, ``{"Dense_0": {"kernel": {"u": ..., "sigma":
+...}}}``: plain arrays under plain keys, as a Flax collection and as a checkpoint.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from specjax import _errors
+from specjax._linear_map import LinearMap
+from specjax._tree import Path, join, named_leaves, replace_leaves
+
+State: TypeAlias = dict[str, Any]
+
+
+class Carried(NamedTuple):
+    """What the state holds for one kernel (batch axes first, if it is a stack).
+
+    Attributes:
+        u: unit vector in the shape of the kernel's output side.
+        sigma: the last finite estimate of the spectral norm, in the kernel's units.
+    """
+
+    u: Any
+    sigma: Any
+
+
+def vector_dtype(dtype: DTypeLike) -> Any:
+    """Returns the dtype of u for a kernel's dtype: float32 at least.
+
+    Example:
+        >>> vector_dtype("bfloat16"), vector_dtype("float64"), vector_dtype("complex64")
+        (dtype('float32'), dtype('float64'), dtype('complex64'))
+    """
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def expected(kernel: Any, linear_map: LinearMap) -> Carried:
+    """Returns shapes and dtypes of what is carried for a kernel."""
+    dtype = vector_dtype(kernel.dtype)
+    batch_shape = tuple(kernel.shape[axis] for axis in linear_map.batch_axis)
+    one_shape = tuple(
+        size for axis, size in enumerate(kernel.shape) if axis not in linear_map.batch_axis
+    )
+    _, out_shape = linear_map.one().sides(one_shape)
+    return Carried(
+        u=jax.ShapeDtypeStruct(batch_shape + out_shape, dtype),
+        sigma=jax.ShapeDtypeStruct(batch_shape, jnp.finfo(dtype).dtype),
+    )
+
+
+def build(carried: Mapping[Path, Carried]) -> State:
+    """Returns the nested dict for what is carried for each kernel."""
+    state: State = {}
+    for path, one in carried.items():
+        node = state
+        for name in path:
+            node = node.setdefault(name, {})
+        node.update(one._asdict())
+    return state
+
+
+def read(
+    state: Any, kernels: Mapping[Path, tuple[Any, LinearMap]]
+) -> dict[Path, Carried]:
+    """Returns what the state holds for each kernel.
+
+    Raises:
+        ValueError: if an entry is missing, left over, or of another shape or dtype;
+            every such entry is in the one message.
+    """
+    held = named_leaves(state)
+    need = {
+        (*path, name): entry
+        for path, (kernel, linear_map) in kernels.items()
+        for name, entry in expected(kernel, linear_map)._asdict().items()
+    }
+    complaints = [
+        _errors.complaint(
+            f"state {join(path)}",
+            got=_errors.describe(held[path]) if path in held else "nothing",
+            need=_errors.describe(need[path]) if path in need else "no such entry",
+            fix="state = sn_init(params) with the same kernels=...",
+        )
+        for path in need | held
+        if path not in held or path not in need or not _fits(held[path], need[path])
+    ]
+    _errors.raise_together(ValueError, complaints)
+    return {
+        path: Carried(held[*path, "u"], held[*path, "sigma"]) for path in kernels
+    }
+
+
+def write(state: Any, carried: Mapping[Path, Carried]) -> Any:
+    """Returns the state with new values in the same tree."""
+    new = {
+        (*path, name): value
+        for path, one in carried.items()
+        for name, value in one._asdict().items()
+    }
+    return replace_leaves(state, new)
+
+
+def _fits(held: Any, need: jax.ShapeDtypeStruct) -> bool:
+    return getattr(held, "shape", None) == need.shape and held.dtype == need.dtype

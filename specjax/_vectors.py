@@ -1,0 +1,55 @@
+"""Unit vectors: a vector divided by its norm, and one that no kernel is blind to.
+
+A vector here is an array of any rank: it has the shape of one side of a kernel.
+"""
+
+import math
+
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Inexact, Real
+
+
+def unit(
+    vector: Inexact[Array, " *side"],
+) -> tuple[Inexact[Array, " *side"], Real[Array, ""]]:
+    """Returns ``vector / |vector|`` and ``|vector|``.
+
+    No constant is added to the norm, so the result has norm one for a vector of any
+    size whose square is a number (1e-18 to 1e18 in float32). Zero stays zero.
+    """
+    norm = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(vector))))
+    return vector / jnp.where(norm > 0, norm, 1).astype(vector.dtype), norm
+
+
+def generic_direction(
+    shape: tuple[int, ...], dtype: DTypeLike
+) -> Inexact[Array, " *side"]:
+    """Returns a fixed vector of norm about one with no structure.
+
+    Every entry is a hash of its index: a random sign times a magnitude in [.5, 1). So no
+    coordinate direction is missed, and a sum or a difference of entries is not zero by
+    construction. The same on every device and in every process, without a key.
+    """
+    index = jnp.zeros(shape, jnp.uint32)
+    for axis, size in enumerate(shape):
+        index = index * jnp.uint32(size) + lax.broadcasted_iota(
+            jnp.uint32, shape, axis
+        )
+    bits = _mix(index)
+    magnitude = 0.5 + (bits >> 9).astype(dtype) * 2.0**-24
+    sign = 1 - 2 * (bits & 1).astype(dtype)
+    # E[magnitude^2] = 7/12 makes the norm about one.
+    return sign * magnitude * (12 / 7 / max(1, math.prod(shape))) ** 0.5
+
+
+def _mix(index: Array) -> Array:
+    """Returns 32 well-mixed bits of each index.
+
+    Source: C. Wellons, "Prospecting for Hash Functions" (2018), lowbias32.
+    """
+    bits = index + jnp.uint32(0x9E3779B9)
+    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)
+    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
+    return bits ^ (bits >> 16)
