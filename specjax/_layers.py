@@ -1,0 +1,109 @@
+"""The linear map of one layer's kernel, from the attributes that the layer has.
+
+A wrapper knows its layer, so nothing needs to be decided by a name. What is shared by
+the Linen and the NNX wrapper is here; neither library is imported.
+"""
+
+import re
+from typing import Any
+
+from jax.typing import DTypeLike
+
+from specjax import _errors
+from specjax._kernels import Kernels, Rule, select
+from specjax._linear_map import LinearMap, Matrix
+from specjax._tree import Path, join, replace_leaves
+
+
+def layer_kernel(matrix: Matrix, rank: int, name: str = "kernel") -> Rule:
+    """Returns the rule of a layer with one kernel, of `rank` axes when not stacked.
+
+    Axes in front of the layer's own are the stack of a vmap or a scan over the layer:
+    batch axes. `matrix` names its own axes from the end.
+    """
+
+    def rule(path: Path, leaf: Any) -> LinearMap | None:
+        if path != (name,):
+            return None
+        n_stacks = len(leaf.shape) - rank
+        batch_axis = tuple(range(n_stacks)) + tuple(
+            axis - rank + len(leaf.shape) for axis in _tuple(matrix.batch_axis)
+        )
+        return Matrix(matrix.in_axis, matrix.out_axis, batch_axis)
+
+    return rule
+
+
+def matrices_only(rule: Rule) -> Rule:
+    """Returns the rule with an error for a kernel of more than two axes."""
+
+    def checked(path: Path, leaf: Any) -> LinearMap | None:
+        linear_map = rule(path, leaf)
+        if linear_map is not None and len(leaf.shape) > 2:
+            message = _errors.complaint(
+                join(path),
+                got=_errors.describe(leaf),
+                need="a kernel of two axes, as error_on_non_matrix=True asks for",
+                fix="error_on_non_matrix=False",
+            )
+            raise ValueError(message)
+        return linear_map
+
+    return checked
+
+
+def einsum_kernel(einsum_str: str) -> Rule:
+    """Returns the rule of an Einsum layer: each letter of the kernel names its side.
+
+    Input side: summed over. Output side: in the output only. Batch: in both operands
+    and in the output.
+
+    Raises:
+        ValueError: if the kernel is the only one with a letter, or the string is not
+            ``"inputs,kernel->output"``.
+
+    Example:
+        >>> import numpy as np
+        >>> einsum_kernel("abc,acd->abd")(("kernel",), np.zeros((2, 3, 4)))
+        Matrix(in_axis=(-2,), out_axis=(-1,), batch_axis=(0,))
+    """
+    parts = re.fullmatch(r"([^,]*),([a-zA-Z]+)->(.*)", einsum_str.replace(" ", ""))
+    inputs, kernel, output = parts.groups() if parts else ("", "", "")
+    sides: dict[tuple[bool, bool], list[int]] = {}
+    for axis, letter in enumerate(kernel, start=-len(kernel)):
+        sides.setdefault((letter in inputs, letter in output), []).append(axis)
+    if not kernel or (False, False) in sides:
+        message = _errors.complaint(
+            "Einsum",
+            got=f"einsum_str={einsum_str!r}",
+            need="'inputs,kernel->output' with each letter of the kernel in the inputs "
+            "or in the output",
+            fix="kernels={'kernel': specjax.Matrix(in_axis=..., out_axis=...)}",
+        )
+        raise ValueError(message)
+    in_axis = tuple(sides.get((True, False), ()))
+    out_axis = tuple(sides.get((False, True), ()))
+    batch_axis = tuple(sides.get((True, True), ()))
+    return layer_kernel(Matrix(in_axis, out_axis, batch_axis), len(kernel))
+
+
+def cast(params: Any, kernels: Kernels, dtype: DTypeLike | None) -> Any:
+    """Returns the params with the kernels in `dtype`; None leaves them as they are."""
+    if dtype is None:
+        return params
+    selected = select(params, kernels).items()
+    return replace_leaves(params, {p: kernel.astype(dtype) for p, (kernel, _) in selected})
+
+
+def conv_local_refusal(path: Path) -> str:
+    """Returns why a locally connected kernel has no matrix."""
+    return _errors.complaint(
+        join(path),
+        got="the kernel of a ConvLocal, another filter at each place",
+        need="a kernel that is one matrix",
+        fix="kernels={'kernel': None} to leave it as it is, or a Conv",
+    )
+
+
+def _tuple(axes: Any) -> tuple[int, ...]:
+    return axes if isinstance(axes, tuple) else (axes,)

@@ -1,0 +1,191 @@
+"""Spectral normalization as a Linen wrapper: a drop-in for `flax.linen.SpectralNorm`.
+
+The functions need no wrapper (``sn_apply(variables["params"], state)``); this is for
+code that wraps layers one by one.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from specjax import _errors
+from specjax._kernels import Kernels, Rule, flax_kernels
+from specjax._layers import (
+    cast,
+    conv_local_refusal,
+    einsum_kernel,
+    layer_kernel,
+    matrices_only,
+)
+from specjax._linear_map import LinearMap, Matrix
+from specjax._once import Once
+from specjax._spectral_norm import sn_apply, sn_init
+from specjax._tree import Path
+
+
+class SpectralNorm(nn.Module):
+    """Calls a layer with its kernels normalized; the layer's params stay as they are.
+
+    The state is in `collection_name`, below this module's name, and mirrors the layer's
+    params: ``{"SpectralNorm_0": {"kernel": {"u": ..., "sigma": ...}}}``. It is warm
+    after `init`. In evaluation u is used as it is. Called several times in one forward
+    pass, the layer gets the same kernel each time.
+
+    Attributes:
+        layer_instance: the layer: Dense, Conv, attention, or a module of your own.
+        n_steps: power steps for each update.
+        epsilon: taken for flax's signature and not used: no constant is added to a norm.
+        dtype: the dtype of the normalized kernels; None keeps theirs.
+        param_dtype: taken for flax's signature and not used: the state is float32
+            (float64 for float64 kernels), whatever the dtype of the kernel.
+        error_on_non_matrix: refuse kernels of more than two axes.
+        collection_name: the collection of the state.
+        bound: the spectral norm of each normalized kernel.
+        cap: only shrink: a kernel below the bound stays as it is.
+        grad_sigma: False holds sigma constant in the derivative (SNGP).
+        kernels: which leaves of the layer's params are kernels, as for `sn_init`. None:
+            read off the layer where flax defines it, `flax_kernels` otherwise.
+
+    Example:
+        >>> import flax.linen as nn, jax, jax.numpy as jnp
+        >>> class Discriminator(nn.Module):
+        ...     @nn.compact
+        ...     def __call__(self, x):
+        ...         x = nn.leaky_relu(SpectralNorm(nn.Dense(64))(x), 0.1)
+        ...         return SpectralNorm(nn.Dense(1))(x)
+        >>> model, x = Discriminator(), jnp.ones((2, 8))
+        >>> variables = model.init(jax.random.key(0), x)
+        >>> y, updates = model.apply(variables, x, mutable=["batch_stats"])  # training
+        >>> y = model.apply(variables | updates, x)  # evaluation
+    """
+
+    layer_instance: nn.Module
+    n_steps: int = 1
+    epsilon: float = 1e-12
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+    error_on_non_matrix: bool = False
+    collection_name: str = "batch_stats"
+    bound: float = 1.0
+    cap: bool = False
+    grad_sigma: bool = True
+    kernels: Kernels | None = None
+
+    @nn.compact
+    def __call__(
+        self, *args: Any, update_stats: bool | None = None, **kwargs: Any
+    ) -> Any:
+        """Calls the layer with normalized kernels.
+
+        Args:
+            *args: passed to the layer.
+            update_stats: take a power step and keep its u and sigma; None: if the
+                collection is mutable.
+            **kwargs: passed to the layer.
+
+        Raises:
+            ValueError: if `update_stats` is True and the collection is not mutable, or
+                if it has no state for the layer's kernels.
+        """
+        if self.is_initializing():
+            self._init_state(*args, **kwargs)
+        update = self._update(update_stats)
+        return nn.map_variables(
+            lambda layer: layer(*args, **kwargs),
+            "params",
+            trans_in_fn=functools.partial(self._normalized, update=update),
+        )(self.layer_instance)
+
+    def _init_state(self, *args: Any, **kwargs: Any) -> None:
+        self.layer_instance(*args, **kwargs)  # makes its params, just as without us
+        params = self.layer_instance.variables["params"]
+        for name, entry in sn_init(params, kernels=self._kernels()).items():
+            self.variable(self.collection_name, name, lambda entry=entry: entry)
+
+    def _update(self, update_stats: bool | None) -> bool:
+        if self.is_initializing():
+            return False
+        mutable = self.is_mutable_collection(self.collection_name)
+        if update_stats and not mutable:
+            message = _errors.complaint(
+                f"{'/'.join(self.path)}, update_stats=True",
+                got=f"a collection {self.collection_name!r} that is not mutable",
+                need="one to write u and sigma to",
+                fix=f"model.apply(..., mutable=[{self.collection_name!r}])",
+            )
+            raise ValueError(message)
+        return mutable if update_stats is None else bool(update_stats)
+
+    def _normalized(self, variables: Any, *, update: bool) -> Any:
+        params, kernels = variables["params"], self._kernels()
+        # Below our name there may also be the layer's own statistics.
+        held = self.variables.get(self.collection_name, {})
+        state = {name: entry for name, entry in held.items() if name in params}
+        apply = functools.partial(
+            sn_apply,
+            kernels=kernels,
+            bound=self.bound,
+            cap=self.cap,
+            n_steps=self.n_steps,
+            update_stats=update,
+            grad_sigma=self.grad_sigma,
+        )
+        if update:
+            params, state = self._once()(apply, params, state)
+            for name, entry in state.items():
+                self.put_variable(self.collection_name, name, entry)
+        else:
+            params, _ = apply(params, state)
+        return {**variables, "params": cast(params, kernels, self.dtype)}
+
+    def _once(self) -> Once:
+        # Not a field: it lives as long as this bound module, which is one forward pass.
+        if "_once_per_pass" not in self.__dict__:
+            object.__setattr__(self, "_once_per_pass", Once())
+        return self.__dict__["_once_per_pass"]
+
+    def _kernels(self) -> Kernels:
+        if self.kernels is not None:
+            return self.kernels
+        rule = _layer_rule(self.layer_instance)
+        return matrices_only(rule) if self.error_on_non_matrix else rule
+
+
+def _layer_rule(layer: nn.Module) -> Rule:
+    match layer:
+        case nn.Dense():
+            return layer_kernel(Matrix(), 2)
+        case nn.ConvLocal():
+            return _refuse_conv_local
+        case nn.Conv():
+            return layer_kernel(Matrix(), _n_spatial(layer) + 2)
+        case nn.ConvTranspose():
+            out_axis = -2 if layer.transpose_kernel else -1
+            return layer_kernel(Matrix(out_axis=out_axis), _n_spatial(layer) + 2)
+        case nn.DenseGeneral():
+            n_out, n_in = _length(layer.features), _length(layer.axis)
+            rank = len(layer.batch_dims) + n_in + n_out
+            batch_axis = tuple(range(-rank, -n_in - n_out))
+            matrix = Matrix(out_axis=tuple(range(-n_out, 0)), batch_axis=batch_axis)
+            return layer_kernel(matrix, rank)
+        case nn.Einsum() if layer.einsum_str is not None:
+            return einsum_kernel(layer.einsum_str)
+        case _:
+            return flax_kernels
+
+
+def _refuse_conv_local(path: Path, leaf: Any) -> LinearMap | None:
+    if path == ("kernel",):
+        raise ValueError(conv_local_refusal(path))
+    return None
+
+
+def _n_spatial(layer: Any) -> int:
+    return _length(layer.kernel_size)
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, tuple | list) else 1

@@ -1,0 +1,166 @@
+"""Spectral normalization as an NNX wrapper: a drop-in for `flax.nnx.SpectralNorm`.
+
+The functions need no wrapper (``sn_apply(nnx.state(model, nnx.Param), state)``); this
+is for code that wraps layers one by one.
+"""
+
+import functools
+import weakref
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from specjax._kernels import Kernels, Rule, flax_kernels
+from specjax._layers import cast, einsum_kernel, layer_kernel, matrices_only
+from specjax._linear_map import Matrix
+from specjax._once import Once
+from specjax._spectral_norm import sn_apply, sn_init
+
+
+class SpectralStat(nnx.BatchStat):
+    """The variable type of u and sigma: carried, not trained, and never averaged."""
+
+
+class SpectralNorm(nnx.Module):
+    """Calls a layer with its kernels normalized; no Param is ever written to.
+
+    The state is warm after construction. ``.train()`` makes each call take a power step,
+    ``.eval()`` uses u as it is. Called several times in one traced forward pass, the
+    layer gets the same kernel each time.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> layer = SpectralNorm(nnx.Linear(8, 4, rngs=nnx.Rngs(0)))
+        >>> y = layer(jnp.ones((2, 8)))
+        >>> layer.stats["kernel"]["u"].shape
+        (4,)
+    """
+
+    def __init__(
+        self,
+        layer_instance: nnx.Module,
+        *,
+        n_steps: int = 1,
+        epsilon: float = 1e-12,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        error_on_non_matrix: bool = False,
+        update_stats: bool = True,
+        rngs: nnx.Rngs | None = None,
+        bound: float = 1.0,
+        cap: bool = False,
+        grad_sigma: bool = True,
+        kernels: Kernels | None = None,
+    ):
+        """Wraps a layer.
+
+        Args:
+            layer_instance: the layer: Linear, Conv, attention, or a module of your own.
+            n_steps: power steps for each update.
+            epsilon: taken for flax's signature, not used: nothing is added to a norm.
+            dtype: the dtype of the normalized kernels; None keeps theirs.
+            param_dtype: taken for flax's signature, not used: the state is float32
+                (float64 for float64 kernels).
+            error_on_non_matrix: refuse kernels of more than two axes.
+            update_stats: start in training mode; ``.train()`` and ``.eval()`` switch.
+            rngs: taken for flax's signature, not used: the start needs no key.
+            bound: the spectral norm of each normalized kernel.
+            cap: only shrink: a kernel below the bound stays as it is.
+            grad_sigma: False holds sigma constant in the derivative (SNGP).
+            kernels: which leaves of the layer's params are kernels, as for `sn_init`.
+                None: read off the layer where flax defines it, else `flax_kernels`.
+
+        Raises:
+            ValueError: if the layer has no kernel or one that is undecided.
+        """
+        del epsilon, param_dtype, rngs
+        self.layer_instance = layer_instance
+        self.n_steps = n_steps
+        self.dtype = dtype
+        self.error_on_non_matrix = error_on_non_matrix
+        self.use_running_average = not update_stats  # what .train() and .eval() set
+        self.bound = bound
+        self.cap = cap
+        self.grad_sigma = grad_sigma
+        self.kernels = kernels
+        params = nnx.state(layer_instance, nnx.Param)
+        state = sn_init(params, kernels=self._rule())
+        self.stats = nnx.data(jax.tree.map(SpectralStat, state))
+
+    def __call__(
+        self, *args: Any, update_stats: bool | None = None, **kwargs: Any
+    ) -> Any:
+        """Calls the layer with normalized kernels.
+
+        Args:
+            *args: passed to the layer.
+            update_stats: take a power step and keep its u and sigma; None: in training.
+            **kwargs: passed to the layer.
+        """
+        update = not self.use_running_average if update_stats is None else update_stats
+        graphdef, params, rest = nnx.split(self.layer_instance, nnx.Param, ...)
+        state = jax.tree.map(_value, self.stats, is_leaf=_is_variable)
+        apply = functools.partial(
+            sn_apply,
+            kernels=self._rule(),
+            bound=self.bound,
+            cap=self.cap,
+            n_steps=self.n_steps,
+            update_stats=update,
+            grad_sigma=self.grad_sigma,
+        )
+        if update and any(isinstance(u, jax.core.Tracer) for u in jax.tree.leaves(state)):
+            apply = functools.partial(_ONCE.setdefault(self, Once()), apply)
+        params, state = apply(params, state)
+        if update:
+            jax.tree.map(_write, self.stats, state, is_leaf=_is_variable)
+        # A second module around the normalized params; every other variable is shared.
+        params = cast(params, self._rule(), self.dtype)
+        return nnx.merge(graphdef, params, rest)(*args, **kwargs)
+
+    def _rule(self) -> Kernels:
+        if self.kernels is not None:
+            return self.kernels
+        rule = _layer_rule(self.layer_instance)
+        return matrices_only(rule) if self.error_on_non_matrix else rule
+
+
+# Only inside a trace, where the module is a copy that dies with it.
+_ONCE: weakref.WeakKeyDictionary[SpectralNorm, Once] = weakref.WeakKeyDictionary()
+
+
+def _layer_rule(layer: nnx.Module) -> Rule:
+    match layer:
+        case nnx.Linear():
+            return layer_kernel(Matrix(), 2)
+        case nnx.Conv():
+            return layer_kernel(Matrix(), len(layer.kernel_size) + 2)
+        case nnx.ConvTranspose():
+            out_axis = -2 if layer.transpose_kernel else -1
+            return layer_kernel(Matrix(out_axis=out_axis), len(layer.kernel_size) + 2)
+        case nnx.LinearGeneral():
+            n_in, n_out = len(layer.in_features), len(layer.out_features)
+            rank = len(layer.batch_axis) + n_in + n_out
+            batch_axis = tuple(range(-rank, -n_in - n_out))
+            matrix = Matrix(out_axis=tuple(range(-n_out, 0)), batch_axis=batch_axis)
+            return layer_kernel(matrix, rank)
+        case nnx.Einsum():
+            return einsum_kernel(layer.einsum_str)
+        case _:
+            return flax_kernels
+
+
+def _is_variable(node: Any) -> bool:
+    return isinstance(node, nnx.Variable)
+
+
+def _value(variable: nnx.Variable) -> jax.Array:
+    return variable[...]
+
+
+def _write(variable: nnx.Variable, value: jax.Array) -> None:
+    variable[...] = value

@@ -1,0 +1,130 @@
+"""Spectral normalization after each update: the params themselves are on the bound.
+
+Forward and backward pass are the plain model's; the whole cost is in the update.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from specjax import _errors
+from specjax._kernels import Kernels, flax_kernels
+from specjax._spectral_norm import Bound, spectral_norm
+
+
+class KeepSpectralNormState(NamedTuple):
+    """What `keep_spectral_norm` carries.
+
+    Attributes:
+        power_iteration: the state of `specjax.sn_init`: u and sigma of each kernel,
+            sigma being the norm after the inner update and before the rescaling.
+    """
+
+    power_iteration: Any
+
+
+def renormalize(
+    inner: optax.GradientTransformation,
+    *,
+    kernels: Kernels | None = None,
+    bound: Bound = 1.0,
+    cap: bool = False,
+    n_steps: int | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Wraps an optimizer: after each of its updates every kernel is on the bound.
+
+    The same as ``optax.chain(inner, keep_spectral_norm(...))``.
+
+    Args:
+        inner: the optimizer.
+        kernels: which leaves are kernels; None: `flax_kernels`.
+        bound: the spectral norm of each kernel after the update; may be traced.
+        cap: only shrink: a kernel below the bound stays where the update puts it.
+        n_steps: power steps for each update; None: one.
+
+    Returns:
+        A gradient transformation whose `update` needs the params.
+
+    Raises:
+        ValueError, TypeError: by `init` and `update`, as `specjax.sn_init` and
+            `specjax.sn_apply`; ValueError by `update` without params.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> params = {"Dense_0": {"kernel": 3 * jnp.ones((4, 4))}}
+        >>> tx = renormalize(optax.sgd(0.1))
+        >>> opt_state = tx.init(params)
+        >>> updates, opt_state = tx.update(params, opt_state, params)
+        >>> params = optax.apply_updates(params, updates)
+        >>> print(jnp.linalg.norm(params["Dense_0"]["kernel"], 2).round(4))
+        1.0
+    """
+    keep = keep_spectral_norm(kernels=kernels, bound=bound, cap=cap, n_steps=n_steps)
+    return optax.with_extra_args_support(optax.chain(inner, keep))
+
+
+# The defaults are None and not flax_kernels and 1, because optax.inject_hyperparams
+# takes every function for a schedule and every number for an array.
+def keep_spectral_norm(
+    *,
+    kernels: Kernels | None = None,
+    bound: Bound = 1.0,
+    cap: bool = False,
+    n_steps: int | None = None,
+) -> optax.GradientTransformation:
+    """Changes the updates so that every kernel is on the bound after them.
+
+    The last link of an `optax.chain`: what comes after it would move the params off
+    the bound. Inside `optax.inject_hyperparams` a schedule may give `bound`; name
+    `kernels` and `n_steps` in `static_args` if you pass them.
+
+    Args:
+        kernels: which leaves are kernels; None: `flax_kernels`.
+        bound: the spectral norm of each kernel after the update; may be traced.
+        cap: only shrink: a kernel below the bound stays where the update puts it.
+        n_steps: power steps for each update; None: one.
+
+    Returns:
+        A gradient transformation whose `update` needs the params.
+    """
+    sn = spectral_norm(
+        kernels=flax_kernels if kernels is None else kernels,
+        bound=bound,
+        cap=cap,
+        n_steps=1 if n_steps is None else n_steps,
+    )
+
+    def init(params: Any) -> KeepSpectralNormState:
+        return KeepSpectralNormState(sn.init(params))
+
+    def update(
+        updates: Any, state: KeepSpectralNormState, params: Any = None
+    ) -> tuple[Any, KeepSpectralNormState]:
+        if params is None:
+            raise ValueError(_no_params())
+        target, carried = sn.apply(
+            optax.apply_updates(params, updates), state.power_iteration
+        )
+        updates = jax.tree.map(_difference, params, target, updates, is_leaf=_is_none)
+        return updates, KeepSpectralNormState(carried)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _difference(old: Any, new: Any, update: Any) -> Any:
+    # In the dtype of the update, as the optimizer's own: a cond around it needs that.
+    return None if update is None else (new - old).astype(update.dtype)
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
+
+
+def _no_params() -> str:
+    return _errors.complaint(
+        "keep_spectral_norm",
+        got="an update without params",
+        need="the params: the norm after the update depends on them",
+        fix="tx.update(grads, opt_state, params)",
+    )

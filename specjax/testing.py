@@ -1,0 +1,124 @@
+"""Assertions for users' own tests, made with chex.
+
+The norms come from a float64 SVD with numpy, which shares no code with the power
+iteration.
+"""
+
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+
+from specjax._kernels import Kernels, flax_kernels, select
+from specjax._linear_map import Matrix
+from specjax._tree import join, named_leaves
+
+
+def spectral_norms(params: Any, *, kernels: Kernels = flax_kernels) -> dict[str, Any]:
+    """Returns the largest singular value of every kernel, by float64 SVD.
+
+    Args:
+        params: tree of arrays, not traced.
+        kernels: which leaves are kernels and what matrix each one is.
+
+    Returns:
+        ``{"Dense_0/kernel": 1.0, ...}``: an array of the batch axes' shape each.
+
+    Example:
+        >>> params = {"Dense_0": {"kernel": np.diag([3.0, 1.0])}}
+        >>> spectral_norms(params)["Dense_0/kernel"].item()
+        3.0
+    """
+    return {
+        join(path): np.linalg.norm(_matrices(kernel, linear_map), 2, axis=(-2, -1))
+        for path, (kernel, linear_map) in select(params, kernels).items()
+    }
+
+
+def assert_spectral_norms(
+    params: Any,
+    *,
+    at_most: float | None = None,
+    equal_to: float | None = None,
+    rtol: float = 1e-3,
+    kernels: Kernels = flax_kernels,
+) -> None:
+    """Asserts the spectral norm of every kernel, by float64 SVD.
+
+    Args:
+        params: tree of arrays, not traced.
+        at_most: the norm is at most this, times ``1 + rtol``.
+        equal_to: the norm is this, to `rtol`.
+        rtol: relative tolerance.
+        kernels: which leaves are kernels and what matrix each one is.
+
+    Raises:
+        AssertionError: with the path and the norm of every kernel that fails.
+        ValueError: if neither `at_most` nor `equal_to` is given.
+
+    Example:
+        >>> import specjax as sx
+        >>> params = {"Dense_0": {"kernel": np.ones((3, 4), np.float32)}}
+        >>> assert_spectral_norms(sx.sn_apply(params, sx.sn_init(params))[0], at_most=1)
+    """
+    if at_most is None and equal_to is None:
+        raise ValueError("assert_spectral_norms needs at_most=... or equal_to=...")
+    failures = []
+    for path, norms in spectral_norms(params, kernels=kernels).items():
+        # A norm that is not a number fails both.
+        if at_most is not None and not np.all(norms <= at_most * (1 + rtol)):
+            failures.append(f"{path}: {norms} is not at most {at_most} (rtol {rtol})")
+        if equal_to is not None and not np.allclose(norms, equal_to, rtol=rtol, atol=0):
+            failures.append(f"{path}: {norms} is not {equal_to} (rtol {rtol})")
+    if failures:
+        raise AssertionError("\n".join(failures))
+
+
+def assert_only_kernels_differ(
+    before: Any, after: Any, *, kernels: Kernels = flax_kernels
+) -> None:
+    """Asserts that everything but the kernels is bit-equal, and no type has changed.
+
+    Args:
+        before: params as trained.
+        after: params from `sn_apply` or `sn_fuse`.
+        kernels: which leaves are kernels.
+
+    Raises:
+        AssertionError: if trees, shapes, dtypes or other leaves differ.
+    """
+    chex.assert_trees_all_equal_shapes_and_dtypes(before, after)
+    selected = select(before, kernels)
+    old, new = named_leaves(before), named_leaves(after)
+    for path in old.keys() - selected.keys():
+        message = f"{join(path)} is not a kernel and has changed"
+        np.testing.assert_array_equal(old[path], new[path], err_msg=message)
+
+
+def assert_fixed_point(before: Any, after: Any) -> None:
+    """Asserts that a state (or params) can go where it came from without a recompile.
+
+    Trees, shapes, dtypes and weak types are the same, so `jax.lax.scan` carries it and a
+    second call of a jitted step finds the first one's compilation.
+
+    Raises:
+        AssertionError: if any of these differ.
+    """
+    chex.assert_trees_all_equal_structs(before, after)
+    chex.assert_trees_all_equal_shapes_and_dtypes(before, after)
+    weak = lambda tree: jax.tree.map(lambda x: jax.typeof(x).weak_type, tree)  # noqa: E731
+    chex.assert_trees_all_equal(weak(before), weak(after))
+
+
+def _matrices(kernel: Any, linear_map: Any) -> np.ndarray:
+    """Returns the kernel as (*batch, in, out) in double precision."""
+    if not isinstance(linear_map, Matrix):
+        raise TypeError(f"an exact norm needs a Matrix, not {linear_map}")
+    wide = np.complex128 if np.iscomplexobj(kernel) else np.float64
+    batch, in_axis = linear_map.batch_axis, linear_map.in_axis
+    order = (*batch, *in_axis, *linear_map.out_axis)
+    moved = np.transpose(np.asarray(kernel).astype(wide), order)
+    batch_shape = moved.shape[: len(batch)]
+    n_in = int(np.prod(moved.shape[len(batch) : len(batch) + len(in_axis)]))
+    return moved.reshape(*batch_shape, n_in, -1)
