@@ -92,7 +92,9 @@ def cast(params: Any, kernels: Kernels, dtype: DTypeLike | None) -> Any:
     if dtype is None:
         return params
     selected = select(params, kernels).items()
-    return replace_leaves(params, {p: kernel.astype(dtype) for p, (kernel, _) in selected})
+    return replace_leaves(
+        params, {p: kernel.astype(dtype) for p, (kernel, _) in selected}
+    )
 
 
 def conv_local_refusal(path: Path) -> str:

@@ -37,9 +37,7 @@ class LinearMap(Protocol):
         """Returns the map of one kernel of the stack; `self` must be resolved."""
         ...
 
-    def sides(
-        self, shape: tuple[int, ...]
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def sides(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Returns the shapes of x and of y for one kernel of that shape."""
         ...
 
@@ -129,9 +127,7 @@ class Matrix:
 
         return Matrix(shift(self.in_axis), shift(self.out_axis))
 
-    def sides(
-        self, shape: tuple[int, ...]
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def sides(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Returns the shapes of the input and of the output side."""
         whole = self.resolve(shape)
         in_axis, out_axis = _tuple(whole.in_axis), _tuple(whole.out_axis)

@@ -49,7 +49,9 @@ def sn_init(
         3.4641
     """
     selected = select(params, kernels)
-    keys = [None] * len(selected) if key is None else jax.random.split(key, len(selected))
+    keys = (
+        [None] * len(selected) if key is None else jax.random.split(key, len(selected))
+    )
     return _state.build(
         {
             path: _converge(kernel, linear_map, _start(kernel, linear_map, one_key))

@@ -45,7 +45,9 @@ def expected(kernel: Any, linear_map: LinearMap) -> Carried:
     dtype = vector_dtype(kernel.dtype)
     batch_shape = tuple(kernel.shape[axis] for axis in linear_map.batch_axis)
     one_shape = tuple(
-        size for axis, size in enumerate(kernel.shape) if axis not in linear_map.batch_axis
+        size
+        for axis, size in enumerate(kernel.shape)
+        if axis not in linear_map.batch_axis
     )
     _, out_shape = linear_map.one().sides(one_shape)
     return Carried(
@@ -91,9 +93,7 @@ def read(
         if path not in held or path not in need or not _fits(held[path], need[path])
     ]
     _errors.raise_together(ValueError, complaints)
-    return {
-        path: Carried(held[*path, "u"], held[*path, "sigma"]) for path in kernels
-    }
+    return {path: Carried(held[*path, "u"], held[*path, "sigma"]) for path in kernels}
 
 
 def write(state: Any, carried: Mapping[Path, Carried]) -> Any:

@@ -34,9 +34,7 @@ def generic_direction(
     """
     index = jnp.zeros(shape, jnp.uint32)
     for axis, size in enumerate(shape):
-        index = index * jnp.uint32(size) + lax.broadcasted_iota(
-            jnp.uint32, shape, axis
-        )
+        index = index * jnp.uint32(size) + lax.broadcasted_iota(jnp.uint32, shape, axis)
     bits = _mix(index)
     magnitude = 0.5 + (bits >> 9).astype(dtype) * 2.0**-24
     sign = 1 - 2 * (bits & 1).astype(dtype)

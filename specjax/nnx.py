@@ -113,7 +113,9 @@ class SpectralNorm(nnx.Module):
             update_stats=update,
             grad_sigma=self.grad_sigma,
         )
-        if update and any(isinstance(u, jax.core.Tracer) for u in jax.tree.leaves(state)):
+        if update and any(
+            isinstance(u, jax.core.Tracer) for u in jax.tree.leaves(state)
+        ):
             apply = functools.partial(_ONCE.setdefault(self, Once()), apply)
         params, state = apply(params, state)
         if update:
