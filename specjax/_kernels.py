@@ -154,7 +154,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 def _resolve(path: Path, leaf: Any, linear_map: Any) -> LinearMap:
-    if not hasattr(linear_map, "resolve"):
+    if not isinstance(linear_map, LinearMap):
         got, need = repr(linear_map), "a linear map or None from the rule"
         fix = "specjax.Matrix()"
     elif not jnp.issubdtype(leaf.dtype, jnp.inexact):

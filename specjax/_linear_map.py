@@ -8,10 +8,11 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Callable
-from typing import Any, ParamSpec, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Inexact
 
 from specjax import _errors
@@ -21,6 +22,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
+@runtime_checkable
 class LinearMap(Protocol):
     """What the power iteration needs to know about a kernel: ``y = x W`` and back."""
 
@@ -29,11 +31,11 @@ class LinearMap(Protocol):
         """Axes of the kernel along which independent kernels are stacked."""
         ...
 
-    def resolve(self, shape: tuple[int, ...], where: str = "kernel") -> Self:
+    def resolve(self, shape: tuple[int, ...], where: str = "kernel") -> "LinearMap":
         """Returns the map made for that shape, or raises a ValueError that names it."""
         ...
 
-    def one(self) -> Self:
+    def one(self) -> "LinearMap":
         """Returns the map of one kernel of the stack; `self` must be resolved."""
         ...
 
@@ -157,6 +159,18 @@ def _contract(
     # cast of a half-precision kernel fuses into the read of it.
     spread = jnp.expand_dims(vector, kept)
     return jnp.sum(kernel.astype(vector.dtype) * spread, axis=over)
+
+
+def read_anew(kernel: Array, vector: Array) -> Array:
+    """Returns the kernel, so that a cast of it is not shared with another use.
+
+    Each product with a half-precision kernel casts it. A compiler that sees one cast
+    with several uses keeps its result: a float32 copy of the kernel. Behind a barrier
+    each use has a cast of its own, which fuses into it.
+    """
+    if kernel.dtype == vector.dtype:
+        return kernel
+    return lax.optimization_barrier((kernel, vector))[0]
 
 
 def over_batch(function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
-from specjax._linear_map import LinearMap, Matrix, over_batch
+from specjax._linear_map import LinearMap, Matrix, over_batch, read_anew
 from specjax._vectors import generic_direction, unit
 
 # How far u is pushed, once per call, off a direction that it could be stuck in. Each
@@ -73,12 +73,13 @@ def _power_iteration(
     kernel, u = lax.stop_gradient(kernel), lax.stop_gradient(u)
 
     def step(u: Array) -> SingularTriplet:
-        v, _ = unit(linear_map.adjoint(kernel, u))
-        u, sigma = unit(linear_map.apply(kernel, v))
+        once = read_anew(kernel, u)
+        v, _ = unit(linear_map.adjoint(once, u))
+        u, sigma = unit(linear_map.apply(read_anew(once, v), v))
         return SingularTriplet(u, v, sigma)
 
     if n_steps == 0:
-        new = SingularTriplet(u, *unit(linear_map.adjoint(kernel, u)))
+        new = SingularTriplet(u, *unit(linear_map.adjoint(read_anew(kernel, u), u)))
     else:
         start = u + PUSH * generic_direction(u.shape, u.dtype)
         if n_steps > 1:

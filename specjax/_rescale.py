@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 
 from specjax._linear_map import LinearMap, Matrix
+from specjax._vectors import vector_dtype
 
 
 def normalize(
@@ -32,7 +33,7 @@ def normalize(
     batch_axis = linear_map.resolve(kernel.shape).batch_axis
     others = tuple(axis for axis in range(kernel.ndim) if axis not in batch_axis)
     scale = jnp.expand_dims(factor(sigma, bound, cap), others)
-    wide = jnp.promote_types(kernel.dtype, scale.dtype)
+    wide = vector_dtype(kernel.dtype)
     return (kernel.astype(wide) * scale.astype(wide)).astype(kernel.dtype)
 
 

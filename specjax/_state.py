@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 
 from specjax import _errors
 from specjax._linear_map import LinearMap
 from specjax._tree import Path, join, named_leaves, replace_leaves
+from specjax._vectors import vector_dtype
 
 State: TypeAlias = dict[str, Any]
 
@@ -28,16 +28,6 @@ class Carried(NamedTuple):
 
     u: Any
     sigma: Any
-
-
-def vector_dtype(dtype: DTypeLike) -> Any:
-    """Returns the dtype of u for a kernel's dtype: float32 at least.
-
-    Example:
-        >>> vector_dtype("bfloat16"), vector_dtype("float64"), vector_dtype("complex64")
-        (dtype('float32'), dtype('float64'), dtype('complex64'))
-    """
-    return jnp.promote_types(dtype, jnp.float32)
 
 
 def expected(kernel: Any, linear_map: LinearMap) -> Carried:

@@ -4,11 +4,23 @@ A vector here is an array of any rank: it has the shape of one side of a kernel.
 """
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Inexact, Real
+
+
+def vector_dtype(dtype: DTypeLike) -> Any:
+    """Returns the dtype of vectors, sums and state for a kernel's: float32 at least.
+
+    Example:
+        >>> vector_dtype("bfloat16"), vector_dtype("float64"), vector_dtype("complex64")
+        (dtype('float32'), dtype('float64'), dtype('complex64'))
+    """
+    narrow = jnp.finfo(dtype).bits < 32
+    return jnp.dtype(jnp.float32) if narrow else jnp.dtype(dtype)
 
 
 def unit(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact
 
-from specjax._linear_map import LinearMap, Matrix, over_batch
+from specjax._linear_map import LinearMap, Matrix, over_batch, read_anew
 from specjax._vectors import unit
 
 # A new direction this much smaller than the largest seen is rounding, not a direction.
@@ -77,9 +77,10 @@ def _bidiagonalize(
     def step(carry, j):
         ins, outs, u, beta, scale = carry
         outs = outs.at[j].set(u)
-        v, alpha, scale = _next(linear_map.adjoint(kernel, u), ins, scale)
+        once = read_anew(kernel, u)
+        v, alpha, scale = _next(linear_map.adjoint(once, u), ins, scale)
         ins = ins.at[j].set(v)
-        u, new_beta, scale = _next(linear_map.apply(kernel, v), outs, scale)
+        u, new_beta, scale = _next(linear_map.apply(read_anew(once, v), v), outs, scale)
         return (ins, outs, u, new_beta, scale), (alpha, beta)
 
     carry = (ins, outs, start, zero, zero)

@@ -237,9 +237,7 @@ CASES = (
 )
 
 
-def designed(
-    n_in: int, n_out: int, spectrum: np.ndarray, seed: int = 0
-) -> np.ndarray:
+def designed(n_in: int, n_out: int, spectrum: np.ndarray, seed: int = 0) -> np.ndarray:
     """Returns ``U diag(s) V^T`` with random orthogonal factors, in float64."""
     rng = np.random.default_rng(seed)
     n = len(spectrum)

@@ -1,0 +1,179 @@
+"""Each arrow of the path on its own: warm_up, power_iteration, sigma, normalize."""
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import specjax as sx
+from specjax._vectors import generic_direction
+from tests.cases import designed, norm
+
+GEOMETRIES = (
+    ((7, 5), sx.Matrix()),
+    ((5, 7), sx.Matrix(out_axis=0)),
+    ((3, 2, 4, 5), sx.Matrix()),
+    ((3, 4, 2, 5), sx.Matrix(out_axis=(1, 3))),
+    ((4, 3, 2, 5), sx.Matrix(in_axis=(3, 0), out_axis=(2, 1))),
+)
+geometries = pytest.mark.parametrize(("shape", "matrix"), GEOMETRIES, ids=str)
+
+
+def dense(kernel: np.ndarray, matrix: sx.Matrix) -> np.ndarray:
+    """The matrix of the map, column by column, from products with unit vectors."""
+    ndim = kernel.ndim
+    out_axis = (
+        matrix.out_axis if isinstance(matrix.out_axis, tuple) else (matrix.out_axis,)
+    )
+    out_axis = tuple(sorted(a % ndim for a in out_axis))
+    in_axis = tuple(a for a in range(ndim) if a not in out_axis)
+    n_in = int(np.prod([kernel.shape[a] for a in in_axis]))
+    return kernel.transpose(in_axis + out_axis).reshape(n_in, -1)
+
+
+@geometries
+def test_apply_and_adjoint_are_the_matrix_and_its_adjoint(shape, matrix):
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+    in_shape, out_shape = matrix.sides(shape)
+    x, y = (
+        rng.standard_normal(s) + 1j * rng.standard_normal(s)
+        for s in (in_shape, out_shape)
+    )
+    w = dense(kernel, matrix)
+    as_jax = lambda a: jnp.asarray(a, jnp.complex64)
+    applied = matrix.apply(as_jax(kernel), as_jax(x))
+    adjoint = matrix.adjoint(as_jax(kernel), as_jax(y))
+    assert (applied.shape, adjoint.shape) == (out_shape, in_shape)
+    np.testing.assert_allclose(applied.ravel(), x.ravel() @ w, rtol=1e-4)
+    np.testing.assert_allclose(adjoint.ravel(), y.ravel() @ w.conj().T, rtol=1e-4)
+
+
+@geometries
+def test_power_iteration_converges_to_the_svd(shape, matrix):
+    kernel = np.random.default_rng(1).standard_normal(shape)
+    _, out_shape = matrix.sides(shape)
+    u = generic_direction(out_shape, jnp.float32)
+    found = sx.power_iteration(jnp.asarray(kernel, jnp.float32), u, matrix, n_steps=300)
+    left, s, right = np.linalg.svd(dense(kernel, matrix))
+    np.testing.assert_allclose(found.sigma, s[0], rtol=1e-5)
+    np.testing.assert_allclose(abs(found.v.ravel() @ left[:, 0]), 1, rtol=1e-4)
+    np.testing.assert_allclose(abs(found.u.ravel() @ right[0]), 1, rtol=1e-4)
+
+
+def test_power_iteration_never_exceeds_the_norm_and_grows():
+    kernel = jnp.asarray(designed(40, 30, np.linspace(1, 0.9, 30)), jnp.float32)
+    u = generic_direction((30,), jnp.float32)
+    values = [float(sx.power_iteration(kernel, u, n_steps=n).sigma) for n in range(9)]
+    assert values == sorted(values)
+    assert values[0] < 0.97
+    assert values[-1] <= 1 + 1e-6
+
+
+@geometries
+def test_warm_up_is_within_a_thousandth(shape, matrix):
+    kernel = np.random.default_rng(2).standard_normal(shape)
+    _, out_shape = matrix.sides(shape)
+    start = generic_direction(out_shape, jnp.float32)
+    u = sx.warm_up(jnp.asarray(kernel, jnp.float32), start, matrix)
+    w = dense(kernel, matrix)
+    assert u.shape == out_shape
+    np.testing.assert_allclose(np.linalg.norm(w @ u.ravel()), norm(w), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "spectrum",
+    [np.ones(20), np.r_[np.ones(10), np.zeros(10)], np.r_[1.0, np.zeros(19)]],
+    ids=["orthogonal", "projection", "rank one"],
+)
+def test_warm_up_breaks_down_cleanly_on_a_degenerate_spectrum(spectrum):
+    kernel = jnp.asarray(3 * designed(30, 20, spectrum), jnp.float32)
+    u = sx.warm_up(kernel, generic_direction((20,), jnp.float32), n_steps=64)
+    np.testing.assert_allclose(jnp.linalg.norm(u), 1, rtol=1e-5)
+    np.testing.assert_allclose(jnp.linalg.norm(kernel @ u), 3, rtol=1e-5)
+
+
+def test_warm_up_of_a_scaled_identity():
+    # Lanczos without a breakdown test returns 5 times too much here after 30 steps.
+    kernel = 3 * jnp.eye(40)
+    start = generic_direction((40,), jnp.float32)
+    found = sx.power_iteration(kernel, sx.warm_up(kernel, start, n_steps=30))
+    np.testing.assert_allclose(found.sigma, 3, rtol=1e-6)
+
+
+@geometries
+def test_sigma_and_its_derivative(shape, matrix):
+    rng = np.random.default_rng(3)
+    kernel = jnp.asarray(rng.standard_normal(shape), jnp.float32)
+    in_shape, out_shape = matrix.sides(shape)
+    u = jnp.asarray(rng.standard_normal(out_shape), jnp.float32)
+    v = jnp.asarray(rng.standard_normal(in_shape), jnp.float32)
+    w = dense(np.asarray(kernel), matrix)
+    value, grad = jax.value_and_grad(sx.sigma)(kernel, u, v, matrix)
+    np.testing.assert_allclose(value, v.ravel() @ w @ u.ravel(), rtol=1e-4, atol=1e-4)
+    want = np.outer(v.ravel(), u.ravel())
+    np.testing.assert_allclose(dense(np.asarray(grad), matrix), want, rtol=1e-5)
+    du, dv = jax.grad(sx.sigma, argnums=(1, 2))(kernel, u, v, matrix)
+    assert not du.any()
+    assert not dv.any()
+
+
+def test_normalize():
+    kernel = jnp.asarray(designed(9, 6, np.linspace(2, 1, 6)), jnp.float32)
+    got = sx.normalize(kernel, jnp.float32(2), bound=0.5)
+    np.testing.assert_allclose(norm(np.asarray(got, np.float64)), 0.5, rtol=1e-5)
+    for useless in (0.0, jnp.nan, jnp.inf):
+        same = sx.normalize(kernel, jnp.float32(useless))
+        np.testing.assert_array_equal(same, kernel)
+        slope = jax.grad(lambda s: sx.normalize(kernel, s).sum())(jnp.float32(useless))
+        assert slope == 0
+    np.testing.assert_array_equal(
+        sx.normalize(kernel, jnp.float32(2), bound=3.0, cap=True), kernel
+    )
+
+
+def test_generic_direction_misses_no_coordinate_and_is_no_pattern():
+    for shape in ((1,), (7,), (4096,), (64, 64), (3, 5, 7, 11)):
+        x = np.asarray(generic_direction(shape, jnp.float32), np.float64)
+        size = x.size
+        assert np.abs(x).min() > 0.5 / size**0.5
+        assert 0.6 < np.linalg.norm(x) < 1.4
+        if size > 1000:
+            spectrum = np.abs(np.fft.fft(x.ravel()))
+            assert spectrum.max() < 5  # white: every Fourier component is about one
+            assert spectrum.min() > 1e-3
+    two = generic_direction((5, 40), jnp.float32)
+    assert np.linalg.matrix_rank(np.asarray(two)) == 5
+
+
+sizes = st.integers(1, 9)
+
+
+@hypothesis.settings(deadline=None, max_examples=25)
+@hypothesis.given(sizes, sizes, st.floats(-9, 9), st.integers(0, 10**6))
+def test_law_sigma_is_homogeneous_and_orthogonally_invariant(m, n, exponent, seed):
+    rng = np.random.default_rng(seed)
+    w = rng.standard_normal((m, n))
+    q = np.linalg.qr(rng.standard_normal((m, m)))[0]
+
+    def measured(matrix):
+        kernel = jnp.asarray(matrix, jnp.float32)
+        return float(sx.sn_init({"a": {"kernel": kernel}})["a"]["kernel"]["sigma"])
+
+    true, c = norm(w), -(10.0**exponent)
+    np.testing.assert_allclose(measured(w), true, rtol=1e-4)
+    np.testing.assert_allclose(measured(c * w), abs(c) * true, rtol=1e-4)
+    np.testing.assert_allclose(measured(q @ w), true, rtol=1e-4)
+    np.testing.assert_allclose(measured(w.T), true, rtol=1e-4)
+
+
+@hypothesis.settings(deadline=None, max_examples=25)
+@hypothesis.given(sizes, sizes, st.integers(0, 10**6))
+def test_law_normalizing_twice_is_normalizing_once(m, n, seed):
+    w = jnp.asarray(np.random.default_rng(seed).standard_normal((m, n)), jnp.float32)
+    params = {"a": {"kernel": w}}
+    once = sx.sn_fuse(params, sx.sn_init(params))
+    twice = sx.sn_fuse(once, sx.sn_init(once))
+    np.testing.assert_allclose(twice["a"]["kernel"], once["a"]["kernel"], rtol=1e-5)

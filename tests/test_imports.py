@@ -1,0 +1,37 @@
+"""What an import loads."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(' '.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("absent", ["flax", "optax", "chex", "haiku", "equinox"])
+def test_the_core_loads_no_other_library(absent):
+    assert absent not in modules_after("import specjax")
+
+
+def test_each_adapter_loads_its_own_library():
+    assert "flax" in modules_after("import specjax.linen")
+    assert "optax" in modules_after("import specjax.optax")
+    assert "flax" not in modules_after("import specjax.optax")
+    assert "chex" in modules_after("import specjax.testing")
+
+
+def test_import_needs_no_device_and_runs_nothing():
+    code = (
+        "import jax, specjax; from jax._src import xla_bridge as b; "
+        "print(b.backends_are_initialized())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
