@@ -1,0 +1,1 @@
+"""Programs that use specjax: each runs by ``python -m examples.<name>``."""

@@ -1,0 +1,1 @@
+"""An SN-GAN on a CPU: ``python -m examples.gan``."""

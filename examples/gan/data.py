@@ -1,0 +1,129 @@
+"""The four data sets as one shape of thing: square images and their ten classes."""
+
+import dataclasses
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Integer, UInt8
+from sklearn.datasets import load_digits
+
+from examples.gan.errors import UserError
+from examples.gan.readers import find, read_cifar_batch, read_idx
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Images as stored, with the pixel value that is white."""
+
+    pixels: UInt8[np.ndarray, "n side side channels"]
+    labels: UInt8[np.ndarray, " n"]
+    white: int
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.pixels)
+
+    def images(
+        self, rows: Integer[np.ndarray, " b"] | slice
+    ) -> Float32[np.ndarray, "b side side channels"]:
+        """Returns the images in these rows, scaled to [-1, 1]."""
+        return self.pixels[rows].astype(np.float32) * np.float32(2 / self.white) - 1
+
+    def crc32(self) -> int:
+        """A checksum of the images: a resumed run must see the same ones."""
+        return zlib.crc32(self.pixels.tobytes())
+
+
+def load(dataset: str, data_dir: str | None) -> Dataset:
+    """Returns the training images of ``dataset``.
+
+    Args:
+        dataset: a key of ``presets.PRESETS``.
+        data_dir: where the files lie; None for the digits, which need none.
+
+    Raises:
+        UserError: a missing, truncated or foreign file, named with what was expected.
+    """
+    if dataset == "digits":
+        return _load_digits(data_dir)
+    if data_dir is None:
+        raise UserError(f"--dataset {dataset} needs --data-dir, its files' folder.")
+    if not Path(data_dir).is_dir():
+        raise UserError(f"--data-dir {data_dir} is not a folder: expected one.")
+    loader = _load_cifar10 if dataset == "cifar10" else _load_idx_pair
+    loaded = loader(Path(data_dir))
+    if loaded.labels.max() > 9:
+        raise UserError(
+            f"--data-dir {data_dir} holds a label {loaded.labels.max()}: expected "
+            "classes 0 to 9."
+        )
+    return loaded
+
+
+def _load_digits(data_dir: str | None) -> Dataset:
+    """The 1,797 digits of scikit-learn, 8x8 pixels of 0 to 16."""
+    if data_dir is not None:
+        raise UserError(
+            f"--data-dir {data_dir} is not for --dataset digits: those images come "
+            "with scikit-learn."
+        )
+    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
+    pixels = pixels.reshape(-1, 8, 8, 1).astype(np.uint8)
+    return Dataset(pixels, labels.astype(np.uint8), white=16)
+
+
+def _load_idx_pair(folder: Path) -> Dataset:
+    """MNIST or Fashion-MNIST: 28x28 images, padded with black to 32x32."""
+    pictures = find(folder, _idx_names("train-images", 3), "the training images (IDX)")
+    classes = find(folder, _idx_names("train-labels", 1), "the training labels (IDX)")
+    images, labels = read_idx(pictures, rank=3), read_idx(classes, rank=1)
+    if images.shape[1:] != (28, 28) or len(images) == 0:
+        raise UserError(
+            f"{pictures} holds an array of shape {images.shape}: expected images of "
+            "28x28."
+        )
+    if len(images) != len(labels):
+        raise UserError(
+            f"{classes} holds {len(labels):,} labels: expected {len(images):,}, one "
+            f"per image in {pictures.name}."
+        )
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2)))
+    return Dataset(padded[..., None], labels, white=255)
+
+
+def _idx_names(stem: str, rank: int) -> list[str]:
+    """The names under which an IDX file is found: plain first, then packed."""
+    plain = [f"{stem}-idx{rank}-ubyte", f"{stem}.idx{rank}-ubyte"]
+    return [*plain, *(f"{name}.gz" for name in plain)]
+
+
+def _load_cifar10(folder: Path) -> Dataset:
+    """Every training batch of CIFAR-10 that is there, in order."""
+    stems = [f"data_batch_{i}.bin" for i in range(1, 6)]
+    paths = [
+        find(folder, [stem, f"{stem}.xz"], "a CIFAR-10 binary batch")
+        for i, stem in enumerate(stems)
+        if i == 0 or (folder / stem).exists() or (folder / f"{stem}.xz").exists()
+    ]
+    images, labels = zip(*map(read_cifar_batch, paths), strict=True)
+    return Dataset(np.concatenate(images), np.concatenate(labels), white=255)
+
+
+def batches(
+    data: Dataset, batch_size: int, seed: int, first_step: int
+) -> Iterator[Float32[np.ndarray, "b side side channels"]]:
+    """Yields the real batch of every step from ``first_step`` (counted from 0) on.
+
+    The order depends on the seed and the step only, so that a resumed run goes on as if
+    it had never stopped. Every epoch has an order of its own; what does not fill a
+    batch at its end is left out.
+    """
+    per_epoch = len(data) // batch_size
+    epoch, start = divmod(first_step, per_epoch)
+    while True:
+        order = np.random.default_rng((seed, epoch)).permutation(len(data))
+        for i in range(start, per_epoch):
+            yield data.images(order[i * batch_size : (i + 1) * batch_size])
+        epoch, start = epoch + 1, 0

@@ -1,0 +1,61 @@
+"""The command line: what can be said, and how a mistake in it is told."""
+
+import argparse
+from typing import NoReturn
+
+from examples.gan.errors import UserError
+from examples.gan.presets import PRESETS
+from examples.gan.settings import CONSTRAINTS
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one sentence, like every other of this program."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message[0].upper()}{message[1:]}; --help lists the options.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser."""
+    options = _Parser(
+        prog="python -m examples.gan",
+        description="Trains a GAN whose discriminator is spectrally normalized, draws "
+        "samples and curves, and scores it. Without options: on the handwritten digits "
+        "that come with scikit-learn.",
+    )
+    add = options.add_argument
+    add("--dataset", choices=PRESETS, help="the images to learn (default: digits)")
+    add(
+        "--data-dir",
+        metavar="FOLDER",
+        help="where the data set's files are: train-images-idx3-ubyte and "
+        "train-labels-idx1-ubyte (plain or .gz), or data_batch_1.bin to 5 (or .bin.xz)",
+    )
+    add(
+        "--constraint",
+        choices=CONSTRAINTS,
+        help="sn: divide every kernel of the discriminator by its largest singular "
+        "value; none: only measure it (default: sn)",
+    )
+    add(
+        "--steps",
+        type=int,
+        help="updates of both networks in total, before and after a --resume (default: "
+        + ", ".join(f"{preset.steps:,} {name}" for name, preset in PRESETS.items())
+        + ")",
+    )
+    add(
+        "--batch-size", type=int, help="images per update (default: 32 digits, else 64)"
+    )
+    add("--seed", type=int, help="of weights, data order and latents (default: 0)")
+    add(
+        "--out",
+        metavar="FOLDER",
+        help="the run's folder (default: the first free runs/gan-NNN)",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="go on from the last checkpoint of --out, or of the newest run in runs",
+    )
+    return options
