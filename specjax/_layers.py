@@ -26,9 +26,7 @@ def layer_kernel(matrix: Matrix, rank: int, name: str = "kernel") -> Rule:
         if path != (name,):
             return None
         n_stacks = len(leaf.shape) - rank
-        batch_axis = tuple(range(n_stacks)) + tuple(
-            axis - rank + len(leaf.shape) for axis in _tuple(matrix.batch_axis)
-        )
+        batch_axis = (*range(n_stacks), *_tuple(matrix.batch_axis))
         return Matrix(matrix.in_axis, matrix.out_axis, batch_axis)
 
     return rule
@@ -65,7 +63,7 @@ def einsum_kernel(einsum_str: str) -> Rule:
     Example:
         >>> import numpy as np
         >>> einsum_kernel("abc,acd->abd")(("kernel",), np.zeros((2, 3, 4)))
-        Matrix(in_axis=(-2,), out_axis=(-1,), batch_axis=(0,))
+        Matrix(in_axis=(-2,), out_axis=(-1,), batch_axis=(-3,))
     """
     parts = re.fullmatch(r"([^,]*),([a-zA-Z]+)->(.*)", einsum_str.replace(" ", ""))
     inputs, kernel, output = parts.groups() if parts else ("", "", "")

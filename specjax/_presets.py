@@ -72,7 +72,9 @@ def equinox_kernels(model: Any) -> Rule:
         >>> state = specjax.sn_init(params, kernels=rule)
         >>> params_sn, state = specjax.sn_apply(params, state, kernels=rule)
     """
-    layers, _ = jax.tree_util.tree_flatten_with_path(model, is_leaf=_equinox_kind)
+    layers, _ = jax.tree_util.tree_flatten_with_path(
+        model, is_leaf=lambda node: _equinox_kind(node) is not None
+    )
     kinds = {names_of(path): (layer, _equinox_kind(layer)) for path, layer in layers}
 
     def rule(path: Path, leaf: Any) -> LinearMap | None:

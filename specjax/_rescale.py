@@ -11,7 +11,7 @@ def normalize(
     kernel: Inexact[Array, " ..."],
     sigma: Real[Array, " ..."],
     linear_map: LinearMap = Matrix(),
-    bound: float | Real[Array, ""] = 1.0,
+    bound: float | int | Real[Array, ""] = 1.0,
     cap: bool = False,
 ) -> Inexact[Array, " ..."]:
     """Returns ``kernel * bound / sigma`` in the kernel's dtype.
@@ -38,7 +38,7 @@ def normalize(
 
 
 def factor(
-    sigma: Real[Array, " ..."], bound: float | Real[Array, ""], cap: bool
+    sigma: Real[Array, " ..."], bound: float | int | Real[Array, ""], cap: bool
 ) -> Real[Array, " ..."]:
     """Returns what the kernel is multiplied with: ``bound / sigma``.
 

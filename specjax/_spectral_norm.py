@@ -4,9 +4,10 @@ For each kernel: power step, sigma, rescale. Three functions walk it: `sn_init` 
 the state, `sn_apply` takes one step, `sn_fuse` converges and bakes the result.
 """
 
+import functools
 import math
 import numbers
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +20,11 @@ from specjax._power import power_iteration
 from specjax._rescale import normalize
 from specjax._sigma import with_derivative
 from specjax._state import Carried, State
-from specjax._tree import replace_leaves
+from specjax._tree import Path, replace_leaves
 from specjax._vectors import generic_direction
 from specjax._warmup import warm_up
 
-Bound = float | Real[Array, ""]
+Bound: TypeAlias = float | int | Real[Array, ""]
 
 
 def sn_init(
@@ -48,18 +49,16 @@ def sn_init(
         >>> print(state["Dense_0"]["kernel"]["sigma"].round(4))
         3.4641
     """
-    selected = select(params, kernels)
+    selected = _select(params, kernels)
     keys = (
         [None] * len(selected) if key is None else jax.random.split(key, len(selected))
     )
-    return _state.build(
-        {
-            path: _converge(kernel, linear_map, _start(kernel, linear_map, one_key))
-            for (path, (kernel, linear_map)), one_key in zip(
-                selected.items(), keys, strict=True
-            )
-        }
-    )
+    carried = {}
+    for one_key, (path, (kernel, linear_map)) in zip(
+        keys, selected.items(), strict=True
+    ):
+        carried[path] = _init_one(kernel, one_key, linear_map=linear_map)
+    return _state.build(carried)
 
 
 def sn_apply(
@@ -106,18 +105,19 @@ def sn_apply(
     """
     _check_options(bound=bound, n_steps=n_steps)
     _check_flags(cap=cap, update_stats=update_stats, grad_sigma=grad_sigma)
-    selected = select(params, kernels)
+    selected = _select(params, kernels)
     carried = _state.read(state, selected)
     new_params, new_carried = {}, {}
     for path, (kernel, linear_map) in selected.items():
-        u, old_sigma = carried[path]
-        steps = n_steps if update_stats else 0
-        u, v, value = power_iteration(kernel, u, linear_map, steps)
-        sigma = value
-        if grad_sigma:
-            sigma = with_derivative(kernel, u, v, value, linear_map=linear_map)
-        new_params[path] = normalize(kernel, sigma, linear_map, bound, cap)
-        new_carried[path] = Carried(u, _last_finite(value, old_sigma))
+        new_params[path], new_carried[path] = _apply_one(
+            kernel,
+            carried[path],
+            bound,
+            linear_map=linear_map,
+            cap=cap,
+            n_steps=n_steps if update_stats else 0,
+            grad_sigma=grad_sigma,
+        )
     if update_stats:
         state = _state.write(state, new_carried)
     return replace_leaves(params, new_params), state
@@ -151,16 +151,73 @@ def sn_fuse(
     """
     _check_options(bound=bound)
     _check_flags(cap=cap)
-    selected = select(params, kernels)
+    selected = _select(params, kernels)
     carried = _state.read(state, selected)
-    fused = {}
-    for path, (kernel, linear_map) in selected.items():
-        u, _ = carried[path]
-        # Not u alone: it may be blind to what leads in these params.
-        start = u + _start(kernel, linear_map, None)
-        _, sigma = _converge(kernel, linear_map, start)
-        fused[path] = normalize(kernel, sigma, linear_map, bound, cap)
+    fused = {
+        path: _fuse_one(kernel, carried[path].u, bound, linear_map=linear_map, cap=cap)
+        for path, (kernel, linear_map) in selected.items()
+    }
     return replace_leaves(params, fused)
+
+
+# One kernel. Jitted, so that calls outside of jit run as one program each, and so that
+# kernels of one shape are traced once.
+
+
+@functools.partial(jax.jit, static_argnames=("linear_map",))
+def _init_one(kernel: Array, key: Array | None, *, linear_map: LinearMap) -> Carried:
+    u = _state.expected(kernel, linear_map).u
+    if key is None:
+        return _converge(kernel, generic_direction(u.shape, u.dtype), linear_map)
+    return _converge(kernel, jax.random.normal(key, u.shape, u.dtype), linear_map)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("linear_map", "cap", "n_steps", "grad_sigma")
+)
+def _apply_one(
+    kernel: Array,
+    carried: Carried,
+    bound: Bound,
+    *,
+    linear_map: LinearMap,
+    cap: bool,
+    n_steps: int,
+    grad_sigma: bool,
+) -> tuple[Array, Carried]:
+    u, v, value = power_iteration(kernel, carried.u, linear_map, n_steps)
+    sigma = value
+    if grad_sigma:
+        sigma = with_derivative(kernel, u, v, value, linear_map=linear_map)
+    normalized = normalize(kernel, sigma, linear_map, bound, cap)
+    return normalized, Carried(u, _last_finite(value, carried.sigma))
+
+
+@functools.partial(jax.jit, static_argnames=("linear_map", "cap"))
+def _fuse_one(
+    kernel: Array, u: Array, bound: Bound, *, linear_map: LinearMap, cap: bool
+) -> Array:
+    # Not u alone: it may be blind to what leads in these params.
+    start = u + generic_direction(u.shape, u.dtype)
+    _, sigma = _converge(kernel, start, linear_map)
+    return normalize(kernel, sigma, linear_map, bound, cap)
+
+
+def _converge(kernel: Array, start: Array, linear_map: LinearMap) -> Carried:
+    u = warm_up(kernel, start, linear_map)
+    u, _, sigma = power_iteration(kernel, u, linear_map)
+    return Carried(u, _last_finite(sigma, jnp.zeros_like(sigma)))
+
+
+def _last_finite(new: Array, old: Array) -> Array:
+    return jnp.where(jnp.isfinite(new), new, old)
+
+
+def _select(params: Any, kernels: Kernels) -> dict[Path, tuple[Array, LinearMap]]:
+    selected = select(params, kernels).items()
+    return {
+        path: (jnp.asarray(leaf), linear_map) for path, (leaf, linear_map) in selected
+    }
 
 
 class InitFn(Protocol):
@@ -246,23 +303,6 @@ def spectral_norm(
         return sn_fuse(params, state, kernels=kernels, bound=bound, cap=cap)
 
     return SpectralNorm(init, apply, fuse)
-
-
-def _start(kernel: Any, linear_map: LinearMap, key: Array | None) -> Array:
-    u = _state.expected(kernel, linear_map).u
-    if key is None:
-        return generic_direction(u.shape, u.dtype)
-    return jax.random.normal(key, u.shape, u.dtype)
-
-
-def _converge(kernel: Any, linear_map: LinearMap, start: Array) -> Carried:
-    u = warm_up(kernel, start, linear_map)
-    u, _, sigma = power_iteration(kernel, u, linear_map)
-    return Carried(u, _last_finite(sigma, jnp.zeros_like(sigma)))
-
-
-def _last_finite(new: Array, old: Array) -> Array:
-    return jnp.where(jnp.isfinite(new), new, old)
 
 
 def _check_options(*, bound: Any, n_steps: Any = 1) -> None:

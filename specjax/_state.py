@@ -83,7 +83,10 @@ def read(
         if path not in held or path not in need or not _fits(held[path], need[path])
     ]
     _errors.raise_together(ValueError, complaints)
-    return {path: Carried(held[*path, "u"], held[*path, "sigma"]) for path in kernels}
+    return {
+        path: Carried(*(jnp.asarray(held[*path, name]) for name in Carried._fields))
+        for path in kernels
+    }
 
 
 def write(state: Any, carried: Mapping[Path, Carried]) -> Any:

@@ -22,7 +22,7 @@ from specjax._layers import (
 )
 from specjax._linear_map import LinearMap, Matrix
 from specjax._once import Once
-from specjax._spectral_norm import sn_apply, sn_init
+from specjax._spectral_norm import Bound, sn_apply, sn_init
 from specjax._tree import Path
 
 
@@ -69,7 +69,7 @@ class SpectralNorm(nn.Module):
     param_dtype: DTypeLike = jnp.float32
     error_on_non_matrix: bool = False
     collection_name: str = "batch_stats"
-    bound: float = 1.0
+    bound: Bound = 1.0
     cap: bool = False
     grad_sigma: bool = True
     kernels: Kernels | None = None

@@ -17,7 +17,7 @@ from specjax._kernels import Kernels, Rule, flax_kernels
 from specjax._layers import cast, einsum_kernel, layer_kernel, matrices_only
 from specjax._linear_map import Matrix
 from specjax._once import Once
-from specjax._spectral_norm import sn_apply, sn_init
+from specjax._spectral_norm import Bound, sn_apply, sn_init
 
 
 class SpectralStat(nnx.BatchStat):
@@ -51,7 +51,7 @@ class SpectralNorm(nnx.Module):
         error_on_non_matrix: bool = False,
         update_stats: bool = True,
         rngs: nnx.Rngs | None = None,
-        bound: float = 1.0,
+        bound: Bound = 1.0,
         cap: bool = False,
         grad_sigma: bool = True,
         kernels: Kernels | None = None,

@@ -39,8 +39,8 @@ def spectral_norms(params: Any, *, kernels: Kernels = flax_kernels) -> dict[str,
 def assert_spectral_norms(
     params: Any,
     *,
-    at_most: float | None = None,
-    equal_to: float | None = None,
+    at_most: float | int | None = None,
+    equal_to: float | int | None = None,
     rtol: float = 1e-3,
     kernels: Kernels = flax_kernels,
 ) -> None:

@@ -238,9 +238,15 @@ CASES = (
 
 
 def designed(n_in: int, n_out: int, spectrum: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Returns ``U diag(s) V^T`` with random orthogonal factors, in float64."""
+    """Returns ``U diag(s) V^T`` with dense orthogonal factors, in float64."""
     rng = np.random.default_rng(seed)
-    n = len(spectrum)
-    left = np.linalg.qr(rng.standard_normal((n_in, n)))[0]
-    right = np.linalg.qr(rng.standard_normal((n_out, n)))[0]
-    return (left * spectrum) @ right.T
+    matrix = np.zeros((n_in, n_out))
+    np.fill_diagonal(matrix, spectrum)
+    for _ in range(4):  # products of reflections: quick for large sizes
+        matrix = _reflect(_reflect(matrix, rng).T, rng).T
+    return matrix
+
+
+def _reflect(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    a = rng.standard_normal(matrix.shape[0])
+    return matrix - np.outer(a * (2 / (a @ a)), a @ matrix)

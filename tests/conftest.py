@@ -2,6 +2,8 @@
 
 import os
 
+# One BLAS thread: the SVDs are small, and pytest-xdist has the other cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 )

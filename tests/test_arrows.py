@@ -148,12 +148,13 @@ def test_generic_direction_misses_no_coordinate_and_is_no_pattern():
     assert np.linalg.matrix_rank(np.asarray(two)) == 5
 
 
-sizes = st.integers(1, 9)
+shapes = st.sampled_from([(1, 1), (1, 7), (7, 1), (4, 9), (8, 8)])
 
 
 @hypothesis.settings(deadline=None, max_examples=25)
-@hypothesis.given(sizes, sizes, st.floats(-9, 9), st.integers(0, 10**6))
-def test_law_sigma_is_homogeneous_and_orthogonally_invariant(m, n, exponent, seed):
+@hypothesis.given(shapes, st.floats(-9, 9), st.integers(0, 10**6))
+def test_law_sigma_is_homogeneous_and_orthogonally_invariant(shape, exponent, seed):
+    m, n = shape
     rng = np.random.default_rng(seed)
     w = rng.standard_normal((m, n))
     q = np.linalg.qr(rng.standard_normal((m, m)))[0]
@@ -170,9 +171,9 @@ def test_law_sigma_is_homogeneous_and_orthogonally_invariant(m, n, exponent, see
 
 
 @hypothesis.settings(deadline=None, max_examples=25)
-@hypothesis.given(sizes, sizes, st.integers(0, 10**6))
-def test_law_normalizing_twice_is_normalizing_once(m, n, seed):
-    w = jnp.asarray(np.random.default_rng(seed).standard_normal((m, n)), jnp.float32)
+@hypothesis.given(shapes, st.integers(0, 10**6))
+def test_law_normalizing_twice_is_normalizing_once(shape, seed):
+    w = jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
     params = {"a": {"kernel": w}}
     once = sx.sn_fuse(params, sx.sn_init(params))
     twice = sx.sn_fuse(once, sx.sn_init(once))
