@@ -36,6 +36,7 @@ def warm_up(
         n_steps: dimension of the Krylov space, at most.
 
     Example:
+        >>> import jax
         >>> w = jax.random.normal(jax.random.key(0), (256, 512))
         >>> u = warm_up(w, jax.numpy.ones(512))
         >>> bool(jnp.linalg.norm(w @ u) > 0.999 * jnp.linalg.norm(w, 2))

@@ -321,6 +321,21 @@ def test_layer_called_twice_is_normalized_once(lift):
     assert_close(model.stats["kernel"]["u"][...], want, 1e-5)
 
 
+def test_kernel_that_changes_between_two_calls_is_normalized_anew():
+    model, kernel = revealed()
+    other = np.random.default_rng(6).standard_normal(kernel.shape)
+
+    @nnx.jit
+    def forward(model):
+        model()
+        model.layer_instance.kernel[...] = jnp.asarray(other, jnp.float32)
+        return model()
+
+    u, _ = power_steps(kernel, cold(model), 1)
+    _, sigma = power_steps(other, u, 1)
+    assert_close(forward(model), other / sigma, 1e-5)
+
+
 # Options.
 
 
