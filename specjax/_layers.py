@@ -19,7 +19,8 @@ def layer_kernel(matrix: Matrix, rank: int, name: str = "kernel") -> Rule:
     """Returns the rule of a layer with one kernel, of `rank` axes when not stacked.
 
     Axes in front of the layer's own are the stack of a vmap or a scan over the layer:
-    batch axes. `matrix` names its own axes from the end.
+    batch axes. (A lifted module does not say which axis it stacked: one that is not in
+    front has to be named in `kernels`.) `matrix` names its own axes from the end.
     """
 
     def rule(path: Path, leaf: Any) -> LinearMap | None:

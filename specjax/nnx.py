@@ -160,7 +160,7 @@ def _is_variable(node: Any) -> bool:
     return isinstance(node, nnx.Variable)
 
 
-def _value(variable: nnx.Variable) -> jax.Array:
+def _value(variable: nnx.Variable) -> Any:
     return variable[...]
 
 

@@ -23,7 +23,8 @@ def spectral_norms(params: Any, *, kernels: Kernels = flax_kernels) -> dict[str,
         kernels: which leaves are kernels and what matrix each one is.
 
     Returns:
-        ``{"Dense_0/kernel": 1.0, ...}``: an array of the batch axes' shape each.
+        ``{"Dense_0/kernel": 1.0, ...}``: an array of the batch axes' shape each, NaN
+        where a kernel is not finite.
 
     Example:
         >>> params = {"Dense_0": {"kernel": np.diag([3.0, 1.0])}}
@@ -31,7 +32,7 @@ def spectral_norms(params: Any, *, kernels: Kernels = flax_kernels) -> dict[str,
         3.0
     """
     return {
-        join(path): np.linalg.norm(_matrices(kernel, linear_map), 2, axis=(-2, -1))
+        join(path): _norms(_matrices(kernel, linear_map))
         for path, (kernel, linear_map) in select(params, kernels).items()
     }
 
@@ -109,6 +110,12 @@ def assert_fixed_point(before: Any, after: Any) -> None:
     chex.assert_trees_all_equal_shapes_and_dtypes(before, after)
     weak = lambda tree: jax.tree.map(lambda x: jax.typeof(x).weak_type, tree)  # noqa: E731
     chex.assert_trees_all_equal(weak(before), weak(after))
+
+
+def _norms(matrices: np.ndarray) -> np.ndarray:
+    finite = np.isfinite(matrices).all(axis=(-2, -1))
+    matrices = np.where(finite[..., None, None], matrices, 0)
+    return np.where(finite, np.linalg.norm(matrices, 2, axis=(-2, -1)), np.nan)
 
 
 def _matrices(kernel: Any, linear_map: Any) -> np.ndarray:
