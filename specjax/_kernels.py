@@ -167,9 +167,10 @@ def _resolve(path: Path, leaf: Any, linear_map: Any) -> LinearMap:
 
 def _nothing_selected(leaves: Mapping[Path, Any]) -> str:
     some = ", ".join(map(join, list(leaves)[:3])) or "none"
+    some += ", ..." * (len(leaves) > 3)
     return _errors.complaint(
         "params",
-        got=f"no kernel among {len(leaves)} leaves ({some}{', ...' * (len(leaves) > 3)})",
+        got=f"no kernel among {len(leaves)} leaves ({some})",
         need="at least one",
         fix="kernels={r'.*/kernel': specjax.Matrix()}, or haiku_kernels or "
         "equinox_kernels for those trees",

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from specjax import _errors
 from specjax._kernels import Kernels, Rule, select
-from specjax._linear_map import LinearMap, Matrix
+from specjax._linear_map import LinearMap, Matrix, as_tuple
 from specjax._tree import Path, join, replace_leaves
 
 
@@ -27,7 +27,7 @@ def layer_kernel(matrix: Matrix, rank: int, name: str = "kernel") -> Rule:
         if path != (name,):
             return None
         n_stacks = len(leaf.shape) - rank
-        batch_axis = (*range(n_stacks), *_tuple(matrix.batch_axis))
+        batch_axis = (*range(n_stacks), *as_tuple(matrix.batch_axis))
         return Matrix(matrix.in_axis, matrix.out_axis, batch_axis)
 
     return rule
@@ -104,7 +104,3 @@ def conv_local_refusal(path: Path) -> str:
         need="a kernel that is one matrix",
         fix="kernels={'kernel': None} to leave it as it is, or a Conv",
     )
-
-
-def _tuple(axes: Any) -> tuple[int, ...]:
-    return axes if isinstance(axes, tuple) else (axes,)

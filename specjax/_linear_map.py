@@ -66,9 +66,9 @@ class Matrix:
             its own u and sigma, in leading axes, in the kernel's order.
 
     Example:
-        >>> Matrix()                                # Dense, and Conv as Miyato's matrix
+        >>> Matrix()  # Dense, and Conv as Miyato's matrix
         Matrix(in_axis=None, out_axis=-1, batch_axis=())
-        >>> Matrix(in_axis=0, out_axis=(1, 2))      # a query kernel (in, heads, head_dim)
+        >>> Matrix(in_axis=0, out_axis=(1, 2))  # a query kernel (in, heads, head_dim)
         Matrix(in_axis=0, out_axis=(1, 2), batch_axis=())
     """
 
@@ -77,7 +77,7 @@ class Matrix:
     batch_axis: Axes = ()
 
     def __post_init__(self) -> None:
-        """Brings every side to an int or a tuple of ints, so that equal maps are equal."""
+        """Brings every side to an int or a tuple of ints: equal maps are equal."""
         for name in ("in_axis", "out_axis", "batch_axis"):
             object.__setattr__(self, name, _as_axes(name, getattr(self, name)))
 
@@ -93,11 +93,11 @@ class Matrix:
                 side has no axis.
         """
         ndim = len(shape)
-        out_axis, batch_axis = _tuple(self.out_axis), _tuple(self.batch_axis)
-        named = out_axis + batch_axis + _tuple(self.in_axis)
+        out_axis, batch_axis = as_tuple(self.out_axis), as_tuple(self.batch_axis)
+        named = out_axis + batch_axis + as_tuple(self.in_axis)
         used = {axis % ndim for axis in named} if ndim else set()
         rest = tuple(axis for axis in range(ndim) if axis not in used)
-        in_axis = rest if self.in_axis is None else _tuple(self.in_axis)
+        in_axis = rest if self.in_axis is None else as_tuple(self.in_axis)
         if any(not -ndim <= axis < ndim for axis in named):
             need = f"axes from {-ndim} to {ndim - 1}"
         elif len(used) < len(named):
@@ -116,23 +116,23 @@ class Matrix:
             where,
             got=f"{self} for a kernel of shape {shape}",
             need=need,
-            fix="naming in_axis, out_axis and batch_axis of that shape, or None if it is "
-            "not a kernel",
+            fix="naming in_axis, out_axis and batch_axis of that shape, or None if "
+            "it is not a kernel",
         )
 
     def one(self) -> "Matrix":
         """Returns the map of one slice: the axes left when the batch axes are gone."""
-        batch = _tuple(self.batch_axis)
+        batch = as_tuple(self.batch_axis)
 
         def shift(axes: Axes | None) -> tuple[int, ...]:
-            return tuple(a - sum(b < a for b in batch) for a in _tuple(axes))
+            return tuple(a - sum(b < a for b in batch) for a in as_tuple(axes))
 
         return Matrix(shift(self.in_axis), shift(self.out_axis))
 
     def sides(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Returns the shapes of the input and of the output side."""
         whole = self.resolve(shape)
-        in_axis, out_axis = _tuple(whole.in_axis), _tuple(whole.out_axis)
+        in_axis, out_axis = as_tuple(whole.in_axis), as_tuple(whole.out_axis)
         return tuple(shape[a] for a in in_axis), tuple(shape[a] for a in out_axis)
 
     def apply(
@@ -140,14 +140,14 @@ class Matrix:
     ) -> Inexact[Array, " *out"]:
         """Returns ``x W``, summed in x's dtype (float32 at least)."""
         whole = self.resolve(kernel.shape)
-        return _contract(kernel, x, _tuple(whole.in_axis), _tuple(whole.out_axis))
+        return _contract(kernel, x, as_tuple(whole.in_axis), as_tuple(whole.out_axis))
 
     def adjoint(
         self, kernel: Inexact[Array, " ..."], y: Inexact[Array, " *out"]
     ) -> Inexact[Array, " *in"]:
         """Returns ``y W^H``, summed in y's dtype (float32 at least)."""
         whole = self.resolve(kernel.shape)
-        sides = _tuple(whole.out_axis), _tuple(whole.in_axis)
+        sides = as_tuple(whole.out_axis), as_tuple(whole.in_axis)
         return _contract(jnp.conj(kernel), y, *sides)
 
 
@@ -192,16 +192,17 @@ def over_batch(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return lifted  # type: ignore[return-value]  # a wrapper with the same signature
 
 
-def _tuple(axes: Axes | None) -> tuple[int, ...]:
+def as_tuple(axes: Axes | None) -> tuple[int, ...]:
+    """Returns the axes of a side as a tuple; None is no axis."""
     if axes is None:
         return ()
     return axes if isinstance(axes, tuple) else (axes,)
 
 
 def _as_axes(name: str, axes: Any) -> Axes | None:
+    if axes is None and name == "in_axis":
+        return None
     try:
-        if axes is None and name == "in_axis":
-            return None
         if isinstance(axes, tuple | list):
             return tuple(operator.index(axis) for axis in axes)
         return operator.index(axes)

@@ -2,8 +2,8 @@
 
 The second call would find the u that the first one left and take another step: another
 kernel in the same pass. What tells the calls apart is the identity of the arrays: if
-params and state are the very objects that the last call took and left, its result holds.
-Identical tracers are of one trace, so nothing can leak from one into another.
+params and state are the very objects that the last call took and left, its result
+holds. Identical tracers are of one trace, so nothing can leak into another.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import jax
 
 
 class Once:
-    """Calls ``apply(params, state)``, or returns what it returned, if nothing changed."""
+    """Calls ``apply(params, state)``, or gives its last result if nothing changed."""
 
     def __init__(self) -> None:
         """Starts with nothing remembered."""

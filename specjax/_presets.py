@@ -16,8 +16,8 @@ from specjax._tree import Path, join, names_of
 def haiku_kernels(path: Path, leaf: Any) -> LinearMap | None:
     """The rule for trees with haiku's names: a leaf named ``w``.
 
-    2-D is a Linear; 4-D and 5-D are a Conv (3-D below ``conv1_d``): the last axis is the
-    output side, the one before it for a transposed convolution. Below
+    2-D is a Linear; 4-D and 5-D are a Conv (3-D below ``conv1_d``): the last axis is
+    the output side, the one before it for a transposed convolution. Below
     ``hk.layer_stack`` the axis of the stack is in front.
 
     Args:

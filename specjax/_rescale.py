@@ -42,7 +42,8 @@ def factor(
 ) -> Real[Array, " ..."]:
     """Returns what the kernel is multiplied with: ``bound / sigma``.
 
-    With `cap` at most one. One, with derivative zero, where sigma is zero or not finite.
+    With `cap` at most one. One, with derivative zero, where sigma is zero or not
+    finite.
     """
     usable = jnp.isfinite(sigma) & (sigma > 0)
     ratio = jnp.asarray(bound, sigma.dtype) / jnp.where(usable, sigma, 1)

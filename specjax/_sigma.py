@@ -52,7 +52,7 @@ def sigma(
 def with_derivative(
     kernel: Array, u: Array, v: Array, value: Array, *, linear_map: LinearMap
 ) -> Array:
-    """Returns `value`, which is ``v W u`` and known already, with sigma's derivative."""
+    """Returns `value`, which must be ``v W u``, with the derivative of sigma."""
     u, v, value = map(lax.stop_gradient, (u, v, value))
     return _sigma(linear_map, kernel, u, v, value)
 

@@ -10,7 +10,9 @@ import numbers
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Real
 
 from specjax import _errors, _state
@@ -307,7 +309,8 @@ def spectral_norm(
 
 def _check_options(*, bound: Any, n_steps: Any = 1) -> None:
     if not isinstance(bound, jax.core.Tracer):
-        if not isinstance(bound, numbers.Real | jax.Array) or jnp.ndim(bound):
+        kinds = numbers.Real | jax.Array | np.ndarray
+        if not isinstance(bound, kinds) or getattr(bound, "ndim", 0):
             raise TypeError(_option("bound", bound, "a number", "bound=1.0"))
         if not 0 < float(bound) < math.inf:
             raise ValueError(_option("bound", bound, "a number above 0", "bound=1.0"))

@@ -67,7 +67,7 @@ def read(
             every such entry is in the one message.
     """
     held = named_leaves(state)
-    need = {
+    need: dict[Path, Any] = {
         (*path, name): entry
         for path, (kernel, linear_map) in kernels.items()
         for name, entry in expected(kernel, linear_map)._asdict().items()

@@ -22,8 +22,8 @@ def named_leaves(tree: Any) -> dict[Path, Any]:
     """Returns the leaves of a tree by path, in the order of `jax.tree.leaves`.
 
     Example:
-        >>> named_leaves({"Dense_0": {"kernel": 1, "bias": [2, 3]}})
-        {('Dense_0', 'bias', '0'): 2, ('Dense_0', 'bias', '1'): 3, ('Dense_0', 'kernel'): 1}
+        >>> named_leaves({"Dense_0": {"kernel": 1, "list": [2]}})
+        {('Dense_0', 'kernel'): 1, ('Dense_0', 'list', '0'): 2}
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     named = {names_of(path): leaf for path, leaf in leaves}

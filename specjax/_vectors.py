@@ -40,9 +40,9 @@ def generic_direction(
 ) -> Inexact[Array, " *side"]:
     """Returns a fixed vector of norm about one with no structure.
 
-    Every entry is a hash of its index: a random sign times a magnitude in [.5, 1). So no
-    coordinate direction is missed, and a sum or a difference of entries is not zero by
-    construction. The same on every device and in every process, without a key.
+    Every entry is a hash of its index: a random sign times a magnitude in [.5, 1). So
+    no coordinate direction is missed, and a sum or a difference of entries is not zero
+    by construction. The same on every device and in every process, without a key.
     """
     index = jnp.zeros(shape, jnp.uint32)
     for axis, size in enumerate(shape):

@@ -1,7 +1,7 @@
-"""The warm-up: from nothing to a u that has converged, by Golub-Kahan bidiagonalization.
+"""The warm-up: from nothing to a converged u, by Golub-Kahan bidiagonalization.
 
 Cold power iteration on a kernel without a gap is 2 % low after 20 steps and .3 % after
-100. The Krylov space of the same start holds a far better u: a few dozen steps are enough.
+100. The Krylov space of the same start holds a far better u: a few dozen steps do.
 """
 
 import math

@@ -37,9 +37,9 @@ class SpectralNorm(nn.Module):
     Attributes:
         layer_instance: the layer: Dense, Conv, attention, or a module of your own.
         n_steps: power steps for each update.
-        epsilon: taken for flax's signature and not used: no constant is added to a norm.
+        epsilon: taken for flax's signature, not used: nothing is added to a norm.
         dtype: the dtype of the normalized kernels; None keeps theirs.
-        param_dtype: taken for flax's signature and not used: the state is float32
+        param_dtype: taken for flax's signature, not used: the state is float32
             (float64 for float64 kernels), whatever the dtype of the kernel.
         error_on_non_matrix: refuse kernels of more than two axes.
         collection_name: the collection of the state.

@@ -9,6 +9,7 @@ import weakref
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -27,9 +28,9 @@ class SpectralStat(nnx.BatchStat):
 class SpectralNorm(nnx.Module):
     """Calls a layer with its kernels normalized; no Param is ever written to.
 
-    The state is warm after construction. ``.train()`` makes each call take a power step,
-    ``.eval()`` uses u as it is. Called several times in one traced forward pass, the
-    layer gets the same kernel each time.
+    The state is warm after construction. ``.train()`` makes each call take a power
+    step, ``.eval()`` uses u as it is. Called several times in one traced forward pass,
+    the layer gets the same kernel each time.
 
     Example:
         >>> import jax.numpy as jnp

@@ -99,7 +99,7 @@ def keep_spectral_norm(
         return KeepSpectralNormState(sn.init(params))
 
     def update(
-        updates: Any, state: KeepSpectralNormState, params: Any = None
+        updates: Any, state: Any, params: Any = None
     ) -> tuple[Any, KeepSpectralNormState]:
         if params is None:
             raise ValueError(_no_params())

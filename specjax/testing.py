@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from specjax._kernels import Kernels, flax_kernels, select
-from specjax._linear_map import Matrix
+from specjax._linear_map import Matrix, as_tuple
 from specjax._tree import join, named_leaves
 
 
@@ -100,20 +100,21 @@ def assert_only_kernels_differ(
 def assert_fixed_point(before: Any, after: Any) -> None:
     """Asserts that a state (or params) can go where it came from without a recompile.
 
-    Trees, shapes, dtypes and weak types are the same, so `jax.lax.scan` carries it and a
-    second call of a jitted step finds the first one's compilation.
+    Trees, shapes, dtypes and weak types are the same, so `jax.lax.scan` carries it and
+    a second call of a jitted step finds the first one's compilation.
 
     Raises:
         AssertionError: if any of these differ.
     """
     chex.assert_trees_all_equal_structs(before, after)
     chex.assert_trees_all_equal_shapes_and_dtypes(before, after)
-    weak = lambda tree: jax.tree.map(lambda x: jax.typeof(x).weak_type, tree)  # noqa: E731
-    chex.assert_trees_all_equal(weak(before), weak(after))
+    types = [[jax.typeof(leaf) for leaf in jax.tree.leaves(t)] for t in (before, after)]
+    if types[0] != types[1]:
+        raise AssertionError(f"types differ: {types[0]} and {types[1]}")
 
 
 def _norms(matrices: np.ndarray) -> np.ndarray:
-    finite = np.isfinite(matrices).all(axis=(-2, -1))
+    finite = np.asarray(np.isfinite(matrices).all(axis=(-2, -1)))
     matrices = np.where(finite[..., None, None], matrices, 0)
     return np.where(finite, np.linalg.norm(matrices, 2, axis=(-2, -1)), np.nan)
 
@@ -123,8 +124,8 @@ def _matrices(kernel: Any, linear_map: Any) -> np.ndarray:
     if not isinstance(linear_map, Matrix):
         raise TypeError(f"an exact norm needs a Matrix, not {linear_map}")
     wide = np.complex128 if np.iscomplexobj(kernel) else np.float64
-    batch, in_axis = linear_map.batch_axis, linear_map.in_axis
-    order = (*batch, *in_axis, *linear_map.out_axis)
+    batch, in_axis = as_tuple(linear_map.batch_axis), as_tuple(linear_map.in_axis)
+    order = (*batch, *in_axis, *as_tuple(linear_map.out_axis))
     moved = np.transpose(np.asarray(kernel).astype(wide), order)
     batch_shape = moved.shape[: len(batch)]
     n_in = int(np.prod(moved.shape[len(batch) : len(batch) + len(in_axis)]))

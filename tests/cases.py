@@ -84,7 +84,10 @@ def _with_biases(params: Any) -> Any:
     # Biases are zero after init; a bias that was normalized by mistake must show.
     leaves, treedef = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(9), len(leaves))
-    noise = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)]
+    noise = [
+        x + 0.1 * jax.random.normal(k, x.shape)
+        for x, k in zip(leaves, keys, strict=True)
+    ]
     return treedef.unflatten(noise)
 
 

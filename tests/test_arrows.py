@@ -1,5 +1,7 @@
 """Each arrow of the path on its own: warm_up, power_iteration, sigma, normalize."""
 
+import functools
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -43,7 +45,7 @@ def test_apply_and_adjoint_are_the_matrix_and_its_adjoint(shape, matrix):
         for s in (in_shape, out_shape)
     )
     w = dense(kernel, matrix)
-    as_jax = lambda a: jnp.asarray(a, jnp.complex64)
+    as_jax = functools.partial(jnp.asarray, dtype=jnp.complex64)
     applied = matrix.apply(as_jax(kernel), as_jax(x))
     adjoint = matrix.adjoint(as_jax(kernel), as_jax(y))
     assert (applied.shape, adjoint.shape) == (out_shape, in_shape)

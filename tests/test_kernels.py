@@ -1,5 +1,6 @@
 """The rules: which leaf is a kernel, and which matrix."""
 
+import equinox as eqx
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -7,9 +8,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-import equinox as eqx
 import specjax as sx
-from tests.cases import norm
+from tests.cases import norm, rows
 
 
 def leaf(*shape):
@@ -75,7 +75,9 @@ def test_a_mapping_may_end_in_a_rule():
 
 
 def test_a_tree_that_is_one_kernel():
-    kernels = lambda path, leaf: sx.Matrix()
+    def kernels(path, leaf):
+        return sx.Matrix()
+
     w = jax.random.normal(jax.random.key(0), (6, 5))
     got, state = sx.sn_apply(w, sx.sn_init(w, kernels=kernels), kernels=kernels)
     assert state.keys() == {"u", "sigma"}
@@ -128,7 +130,6 @@ def test_haiku_presets_by_svd():
     kernels = sx.haiku_kernels
     got, _ = sx.sn_apply(params, sx.sn_init(params, kernels=kernels), kernels=kernels)
     got = jax.tree.map(lambda x: np.asarray(x, np.float64), got)
-    rows = lambda w: w.reshape(-1, w.shape[-1])
     matrices = {
         "conv2_d": rows,
         "conv2_d_transpose": lambda w: np.moveaxis(w, -2, -1).reshape(-1, 5),

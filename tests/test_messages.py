@@ -10,8 +10,8 @@ import pytest
 
 import specjax as sx
 from specjax._kernels import _as_rule
-from specjax._linear_map import _as_axes
 from specjax._layers import einsum_kernel, layer_kernel, matrices_only
+from specjax._linear_map import _as_axes
 
 PARAMS = {"Dense_0": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}}
 
