@@ -79,7 +79,9 @@ class Matrix:
     def __post_init__(self) -> None:
         """Brings every side to an int or a tuple of ints: equal maps are equal."""
         for name in ("in_axis", "out_axis", "batch_axis"):
-            object.__setattr__(self, name, _as_axes(name, getattr(self, name)))
+            axes = getattr(self, name)
+            if axes is not None or name != "in_axis":
+                object.__setattr__(self, name, _as_axes(name, axes))
 
     def resolve(self, shape: tuple[int, ...], where: str = "kernel") -> "Matrix":
         """Returns the map with each side as a sorted tuple of non-negative axes.
@@ -199,9 +201,7 @@ def as_tuple(axes: Axes | None) -> tuple[int, ...]:
     return axes if isinstance(axes, tuple) else (axes,)
 
 
-def _as_axes(name: str, axes: Any) -> Axes | None:
-    if axes is None and name == "in_axis":
-        return None
+def _as_axes(name: str, axes: Any) -> Axes:
     try:
         if isinstance(axes, tuple | list):
             return tuple(operator.index(axis) for axis in axes)

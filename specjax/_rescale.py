@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 
 from specjax._linear_map import LinearMap, Matrix
+from specjax._options import Bound
 from specjax._vectors import vector_dtype
 
 
@@ -11,7 +12,7 @@ def normalize(
     kernel: Inexact[Array, " ..."],
     sigma: Real[Array, " ..."],
     linear_map: LinearMap = Matrix(),
-    bound: float | int | Real[Array, ""] = 1.0,
+    bound: Bound = 1.0,
     cap: bool = False,
 ) -> Inexact[Array, " ..."]:
     """Returns ``kernel * bound / sigma`` in the kernel's dtype.
@@ -37,9 +38,7 @@ def normalize(
     return (kernel.astype(wide) * scale.astype(wide)).astype(kernel.dtype)
 
 
-def factor(
-    sigma: Real[Array, " ..."], bound: float | int | Real[Array, ""], cap: bool
-) -> Real[Array, " ..."]:
+def factor(sigma: Real[Array, " ..."], bound: Bound, cap: bool) -> Real[Array, " ..."]:
     """Returns what the kernel is multiplied with: ``bound / sigma``.
 
     With `cap` at most one. One, with derivative zero, where sigma is zero or not

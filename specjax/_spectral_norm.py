@@ -1,32 +1,22 @@
-"""The whole path: params and state in, normalized params and state out.
+"""The trees: params and state in, normalized params and state out.
 
-For each kernel: power step, sigma, rescale. Three functions walk it: `sn_init` makes
-the state, `sn_apply` takes one step, `sn_fuse` converges and bakes the result.
+Three functions walk the path of `_one_kernel` for each kernel of a tree: `sn_init`
+makes the state, `sn_apply` takes one step, `sn_fuse` converges and bakes the result.
 """
 
-import functools
-import math
-import numbers
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.core
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Real
+from jaxtyping import Array
 
-from specjax import _errors, _state
+from specjax import _state
 from specjax._kernels import Kernels, flax_kernels, select
 from specjax._linear_map import LinearMap
-from specjax._power import power_iteration
-from specjax._rescale import normalize
-from specjax._sigma import with_derivative
-from specjax._state import Carried, State
+from specjax._one_kernel import apply_one, fuse_one, init_one
+from specjax._options import Bound, check_flags, check_options
+from specjax._state import State
 from specjax._tree import Path, replace_leaves
-from specjax._vectors import generic_direction
-from specjax._warmup import warm_up
-
-Bound: TypeAlias = float | int | Real[Array, ""]
 
 
 def sn_init(
@@ -59,7 +49,7 @@ def sn_init(
     for one_key, (path, (kernel, linear_map)) in zip(
         keys, selected.items(), strict=True
     ):
-        carried[path] = _init_one(kernel, one_key, linear_map=linear_map)
+        carried[path] = init_one(kernel, one_key, linear_map=linear_map)
     return _state.build(carried)
 
 
@@ -105,13 +95,13 @@ def sn_apply(
 
     Source: Miyato et al., "Spectral Normalization for GANs" (2018), Algorithm 1.
     """
-    _check_options(bound=bound, n_steps=n_steps)
-    _check_flags(cap=cap, update_stats=update_stats, grad_sigma=grad_sigma)
+    check_options(bound=bound, n_steps=n_steps)
+    check_flags(cap=cap, update_stats=update_stats, grad_sigma=grad_sigma)
     selected = _select(params, kernels)
     carried = _state.read(state, selected)
     new_params, new_carried = {}, {}
     for path, (kernel, linear_map) in selected.items():
-        new_params[path], new_carried[path] = _apply_one(
+        new_params[path], new_carried[path] = apply_one(
             kernel,
             carried[path],
             bound,
@@ -151,68 +141,15 @@ def sn_fuse(
     Raises:
         ValueError, TypeError: as `sn_apply`.
     """
-    _check_options(bound=bound)
-    _check_flags(cap=cap)
+    check_options(bound=bound)
+    check_flags(cap=cap)
     selected = _select(params, kernels)
     carried = _state.read(state, selected)
     fused = {
-        path: _fuse_one(kernel, carried[path].u, bound, linear_map=linear_map, cap=cap)
+        path: fuse_one(kernel, carried[path].u, bound, linear_map=linear_map, cap=cap)
         for path, (kernel, linear_map) in selected.items()
     }
     return replace_leaves(params, fused)
-
-
-# One kernel. Jitted, so that calls outside of jit run as one program each, and so that
-# kernels of one shape are traced once.
-
-
-@functools.partial(jax.jit, static_argnames=("linear_map",))
-def _init_one(kernel: Array, key: Array | None, *, linear_map: LinearMap) -> Carried:
-    u = _state.expected(kernel, linear_map).u
-    if key is None:
-        return _converge(kernel, generic_direction(u.shape, u.dtype), linear_map)
-    return _converge(kernel, jax.random.normal(key, u.shape, u.dtype), linear_map)
-
-
-@functools.partial(
-    jax.jit, static_argnames=("linear_map", "cap", "n_steps", "grad_sigma")
-)
-def _apply_one(
-    kernel: Array,
-    carried: Carried,
-    bound: Bound,
-    *,
-    linear_map: LinearMap,
-    cap: bool,
-    n_steps: int,
-    grad_sigma: bool,
-) -> tuple[Array, Carried]:
-    u, v, value = power_iteration(kernel, carried.u, linear_map, n_steps)
-    sigma = value
-    if grad_sigma:
-        sigma = with_derivative(kernel, u, v, value, linear_map=linear_map)
-    normalized = normalize(kernel, sigma, linear_map, bound, cap)
-    return normalized, Carried(u, _last_finite(value, carried.sigma))
-
-
-@functools.partial(jax.jit, static_argnames=("linear_map", "cap"))
-def _fuse_one(
-    kernel: Array, u: Array, bound: Bound, *, linear_map: LinearMap, cap: bool
-) -> Array:
-    # Not u alone: it may be blind to what leads in these params.
-    start = u + generic_direction(u.shape, u.dtype)
-    _, sigma = _converge(kernel, start, linear_map)
-    return normalize(kernel, sigma, linear_map, bound, cap)
-
-
-def _converge(kernel: Array, start: Array, linear_map: LinearMap) -> Carried:
-    u = warm_up(kernel, start, linear_map)
-    u, _, sigma = power_iteration(kernel, u, linear_map)
-    return Carried(u, _last_finite(sigma, jnp.zeros_like(sigma)))
-
-
-def _last_finite(new: Array, old: Array) -> Array:
-    return jnp.where(jnp.isfinite(new), new, old)
 
 
 def _select(params: Any, kernels: Kernels) -> dict[Path, tuple[Array, LinearMap]]:
@@ -283,8 +220,8 @@ def spectral_norm(
         >>> print(jnp.linalg.norm(params_sn["Dense_0"]["kernel"], 2).round(4))
         0.9
     """
-    _check_options(bound=bound, n_steps=n_steps)
-    _check_flags(cap=cap, grad_sigma=grad_sigma)
+    check_options(bound=bound, n_steps=n_steps)
+    check_flags(cap=cap, grad_sigma=grad_sigma)
 
     def init(params: Any, key: Array | None = None) -> State:
         return sn_init(params, kernels=kernels, key=key)
@@ -305,28 +242,3 @@ def spectral_norm(
         return sn_fuse(params, state, kernels=kernels, bound=bound, cap=cap)
 
     return SpectralNorm(init, apply, fuse)
-
-
-def _check_options(*, bound: Any, n_steps: Any = 1) -> None:
-    if not isinstance(bound, jax.core.Tracer):
-        kinds = numbers.Real | jax.Array | np.ndarray
-        if not isinstance(bound, kinds) or getattr(bound, "ndim", 0):
-            raise TypeError(_option("bound", bound, "a number", "bound=1.0"))
-        if not 0 < float(bound) < math.inf:
-            raise ValueError(_option("bound", bound, "a number above 0", "bound=1.0"))
-    if isinstance(n_steps, bool) or not isinstance(n_steps, numbers.Integral):
-        raise TypeError(_option("n_steps", n_steps, "a static int", "n_steps=1"))
-    if n_steps < 0:
-        fix = "n_steps=0 to use u as it is"
-        raise ValueError(_option("n_steps", n_steps, "0 or more", fix))
-
-
-def _check_flags(**flags: Any) -> None:
-    for name, value in flags.items():
-        if not isinstance(value, bool):
-            fix = f"{name}=True, or jax.lax.cond for a traced choice"
-            raise TypeError(_option(name, value, "a static bool", fix))
-
-
-def _option(name: str, value: Any, need: str, fix: str) -> str:
-    return _errors.complaint(name, got=str(value), need=need, fix=fix)

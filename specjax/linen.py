@@ -22,7 +22,8 @@ from specjax._layers import (
 )
 from specjax._linear_map import LinearMap, Matrix
 from specjax._once import Once
-from specjax._spectral_norm import Bound, sn_apply, sn_init
+from specjax._options import Bound
+from specjax._spectral_norm import sn_apply, sn_init
 from specjax._tree import Path
 
 

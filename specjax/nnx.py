@@ -18,7 +18,8 @@ from specjax._kernels import Kernels, Rule, flax_kernels
 from specjax._layers import cast, einsum_kernel, layer_kernel, matrices_only
 from specjax._linear_map import Matrix
 from specjax._once import Once
-from specjax._spectral_norm import Bound, sn_apply, sn_init
+from specjax._options import Bound
+from specjax._spectral_norm import sn_apply, sn_init
 
 
 class SpectralStat(nnx.BatchStat):

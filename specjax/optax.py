@@ -10,7 +10,8 @@ import optax
 
 from specjax import _errors
 from specjax._kernels import Kernels, flax_kernels
-from specjax._spectral_norm import Bound, spectral_norm
+from specjax._options import Bound
+from specjax._spectral_norm import spectral_norm
 
 
 class KeepSpectralNormState(NamedTuple):

@@ -1,0 +1,72 @@
+"""The whole path for one kernel: power step, sigma, rescale.
+
+Jitted, so that calls outside of jit run as one program each, and so that kernels of one
+shape are traced once.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from specjax._linear_map import LinearMap
+from specjax._options import Bound
+from specjax._power import power_iteration
+from specjax._rescale import normalize
+from specjax._sigma import with_derivative
+from specjax._state import Carried, expected
+from specjax._vectors import generic_direction
+from specjax._warmup import warm_up
+
+
+@functools.partial(jax.jit, static_argnames=("linear_map",))
+def init_one(kernel: Array, key: Array | None, *, linear_map: LinearMap) -> Carried:
+    """Returns the converged u and its sigma, from a fixed start or a random one."""
+    u = expected(kernel, linear_map).u
+    if key is None:
+        return _converge(kernel, generic_direction(u.shape, u.dtype), linear_map)
+    return _converge(kernel, jax.random.normal(key, u.shape, u.dtype), linear_map)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("linear_map", "cap", "n_steps", "grad_sigma")
+)
+def apply_one(
+    kernel: Array,
+    carried: Carried,
+    bound: Bound,
+    *,
+    linear_map: LinearMap,
+    cap: bool,
+    n_steps: int,
+    grad_sigma: bool,
+) -> tuple[Array, Carried]:
+    """Returns the normalized kernel and what is carried to the next step."""
+    u, v, value = power_iteration(kernel, carried.u, linear_map, n_steps)
+    sigma = value
+    if grad_sigma:
+        sigma = with_derivative(kernel, u, v, value, linear_map=linear_map)
+    normalized = normalize(kernel, sigma, linear_map, bound, cap)
+    return normalized, Carried(u, _last_finite(value, carried.sigma))
+
+
+@functools.partial(jax.jit, static_argnames=("linear_map", "cap"))
+def fuse_one(
+    kernel: Array, u: Array, bound: Bound, *, linear_map: LinearMap, cap: bool
+) -> Array:
+    """Returns the kernel on the bound, with u converged on this very kernel."""
+    # Not u alone: it may be blind to what leads in these params.
+    start = u + generic_direction(u.shape, u.dtype)
+    _, sigma = _converge(kernel, start, linear_map)
+    return normalize(kernel, sigma, linear_map, bound, cap)
+
+
+def _converge(kernel: Array, start: Array, linear_map: LinearMap) -> Carried:
+    u = warm_up(kernel, start, linear_map)
+    u, _, sigma = power_iteration(kernel, u, linear_map)
+    return Carried(u, _last_finite(sigma, jnp.zeros_like(sigma)))
+
+
+def _last_finite(new: Array, old: Array) -> Array:
+    return jnp.where(jnp.isfinite(new), new, old)

@@ -1,0 +1,44 @@
+"""The options of the three functions: their types and their ranges."""
+
+import math
+import numbers
+from typing import Any, TypeAlias
+
+import jax
+import jax.core
+import numpy as np
+from jaxtyping import Array, Real
+
+from specjax import _errors
+
+Bound: TypeAlias = float | int | Real[Array, ""]
+
+
+def check_options(*, bound: Any, n_steps: Any = 1) -> None:
+    """Raises for a bound that is not a number above 0, or n_steps below 0.
+
+    A traced bound passes. n_steps must be static.
+    """
+    if not isinstance(bound, jax.core.Tracer):
+        kinds = numbers.Real | jax.Array | np.ndarray
+        if not isinstance(bound, kinds) or getattr(bound, "ndim", 0):
+            raise TypeError(_option("bound", bound, "a number", "bound=1.0"))
+        if not 0 < float(bound) < math.inf:
+            raise ValueError(_option("bound", bound, "a number above 0", "bound=1.0"))
+    if isinstance(n_steps, bool) or not isinstance(n_steps, numbers.Integral):
+        raise TypeError(_option("n_steps", n_steps, "a static int", "n_steps=1"))
+    if n_steps < 0:
+        fix = "n_steps=0 to use u as it is"
+        raise ValueError(_option("n_steps", n_steps, "0 or more", fix))
+
+
+def check_flags(**flags: Any) -> None:
+    """Raises a TypeError for a flag that is not a static bool."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            fix = f"{name}=True, or jax.lax.cond for a traced choice"
+            raise TypeError(_option(name, value, "a static bool", fix))
+
+
+def _option(name: str, value: Any, need: str, fix: str) -> str:
+    return _errors.complaint(name, got=str(value), need=need, fix=fix)
