@@ -4,6 +4,7 @@ Each case knows, without specjax, which leaves are kernels and what matrices the
 that is the oracle's view, in float64 numpy.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -72,10 +73,10 @@ def stacked(view: Callable[[np.ndarray], np.ndarray]) -> Callable:
 
 
 def _init(module: nn.Module, *shape: int) -> Callable[[], Any]:
+    @functools.cache
     def make() -> Any:
-        x = jnp.ones(shape)
-        params = module.init(jax.random.key(len(shape)), x)["params"]
-        return _with_biases(params)
+        init = jax.jit(lambda key: _with_biases(module.init(key, jnp.ones(shape))))
+        return init(jax.random.key(len(shape)))["params"]
 
     return make
 
@@ -127,6 +128,7 @@ def _boxed() -> nn.Module:
     return nn.Dense(7, kernel_init=nn.with_partitioning(init, ("in", "out")))
 
 
+@functools.cache
 def _nnx_state() -> Any:
     class Net(nnx.Module):
         def __init__(self, rngs):
@@ -137,6 +139,7 @@ def _nnx_state() -> Any:
     return nnx.state(Net(nnx.Rngs(0)), nnx.Param)
 
 
+@functools.cache
 def _experts() -> Any:
     key = jax.random.key(3)
     return {"moe": {"w_in": jax.random.normal(key, (5, 16, 9)), "gate": jnp.ones(5)}}
