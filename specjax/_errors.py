@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 
 
+class UndecidedKernelError(ValueError):
+    """A leaf that a rule takes for a kernel, without knowing its axes."""
+
+
 def complaint(where: str, *, got: str, need: str, fix: str) -> str:
     """Returns ``"{where}: got {got}; need {need}. Try: {fix}."``.
 

@@ -21,6 +21,8 @@ Kernels: TypeAlias = Rule | Mapping[str, LinearMap | Rule | None]
 # How Flax names what it lifts: one prefix for each transformation, before the class.
 _STACKING = re.compile(r"(Scan|Vmap)(?=[A-Z])")
 _LIFTED = re.compile(r"(?:(?:Scan|Vmap|Checkpoint|Remat|Jit|Map_variables)(?=[A-Z]))*")
+# nn.remat_scan stacks some number of axes that its name does not tell.
+_UNKNOWN_STACK = re.compile(r"(?:Checkpoint|Jit)*Remat_scan.*")
 # The ranks that a kernel can have below a module of this name, without any stack axes.
 _RANKS = (
     (re.compile(r"Dense_\d+|DenseGeneral_\d+"), (2,)),
@@ -41,8 +43,11 @@ def flax_kernels(path: Path, leaf: Any) -> LinearMap | None:
     * 3-D is a Conv below ``Conv_*``, and an attention projection below ``query``,
       ``key``, ``value`` or ``out``.
     * Below a lifted module (``Scan*``, ``Vmap*``) the axis of the stack is in front and
-      a batch axis. A 2-D kernel there is shared, not stacked.
-    * What these names do not decide is an error that says what to pass.
+      a batch axis. A 2-D kernel there is shared, not stacked; a 5-D one is a stack of
+      2-D convolutions.
+    * What these names do not decide is an error that says what to pass. Name yourself
+      what they can not see: stacks below a name of your own (``layers/conv/kernel``),
+      and stacks whose axis is not in front.
 
     Args:
         path: names from the root to the leaf, for example ``("Dense_0", "kernel")``.
@@ -69,8 +74,10 @@ def flax_kernels(path: Path, leaf: Any) -> LinearMap | None:
     ranks = next(ranks for name, ranks in _RANKS if name.fullmatch(module))
     n_stacks = sum(map(_count_stacks, path)) if len(leaf.shape) > 2 else 0
     rank = len(leaf.shape) - n_stacks
-    if rank not in ranks:
-        raise ValueError(undecided(path, leaf))
+    shared = n_stacks and len(leaf.shape) in ranks and len(leaf.shape) < 5
+    unknown = len(leaf.shape) > 2 and any(map(_UNKNOWN_STACK.match, path))
+    if rank not in ranks or shared or unknown:
+        raise undecided(path, leaf)
     out_axis = (-2, -1) if rank == 3 and module in ("query", "key", "value") else -1
     return Matrix(out_axis=out_axis, batch_axis=tuple(range(n_stacks)))
 
@@ -80,16 +87,17 @@ def _count_stacks(name: str) -> int:
     return len(_STACKING.findall(name[: lifted.end() + 1])) if lifted else 0
 
 
-def undecided(path: Path, leaf: Any) -> str:
-    """Returns the complaint about a kernel whose axes its path does not decide."""
+def undecided(path: Path, leaf: Any) -> _errors.UndecidedKernelError:
+    """Returns the error for a kernel whose axes its path does not decide."""
     pattern = re.escape(join(path))
-    return _errors.complaint(
+    message = _errors.complaint(
         join(path),
         got=f"a kernel {_errors.describe(leaf)} that its name does not decide",
         need="to know which axes are input, output and batch",
         fix=f"kernels={{r'{pattern}': specjax.Matrix(in_axis=..., out_axis=..., "
         "batch_axis=...), r'.*': specjax.flax_kernels}",
     )
+    return _errors.UndecidedKernelError(message)
 
 
 def select(params: Any, kernels: Kernels) -> dict[Path, tuple[Any, LinearMap]]:
@@ -98,16 +106,21 @@ def select(params: Any, kernels: Kernels) -> dict[Path, tuple[Any, LinearMap]]:
     Raises:
         TypeError: if a kernel is not an array of floats, or a rule gives no linear map.
         ValueError: if a kernel does not fit its map, or is undecided, or there is none.
-            Every bad leaf is in the one message.
+            Every bad leaf is in the one message. What else a rule raises is its own.
     """
-    rule = _as_rule(kernels)
+    rule = as_rule(kernels)
     leaves = named_leaves(params)
     found, values, kinds = {}, [], []
     for path, leaf in leaves.items():
         try:
             linear_map = rule(path, leaf) if hasattr(leaf, "shape") else None
-            if linear_map is not None:
-                found[path] = leaf, _resolve(path, leaf, linear_map)
+        except _errors.UndecidedKernelError as error:
+            values.append(str(error))
+            continue
+        if linear_map is None:
+            continue
+        try:
+            found[path] = leaf, _resolve(path, leaf, linear_map)
         except TypeError as error:
             kinds.append(str(error))
         except ValueError as error:
@@ -118,7 +131,8 @@ def select(params: Any, kernels: Kernels) -> dict[Path, tuple[Any, LinearMap]]:
     return found
 
 
-def _as_rule(kernels: Kernels) -> Rule:
+def as_rule(kernels: Kernels) -> Rule:
+    """Returns the function of (path, leaf) that `kernels` is, or stands for."""
     if callable(kernels):
         return kernels
     if not isinstance(kernels, Mapping):
@@ -135,7 +149,8 @@ def _as_rule(kernels: Kernels) -> Rule:
     def rule(path: Path, leaf: Any) -> LinearMap | None:
         matches = (value for p, value in patterns if p.fullmatch(join(path)))
         value = next(matches, None)
-        return value(path, leaf) if callable(value) else value
+        is_rule = callable(value) and not isinstance(value, type)
+        return value(path, leaf) if is_rule else value
 
     return rule
 
@@ -143,7 +158,7 @@ def _as_rule(kernels: Kernels) -> Rule:
 def _compile(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
-    except re.error as error:
+    except (re.error, TypeError) as error:
         message = _errors.complaint(
             "kernels",
             got=f"the pattern {pattern!r} ({error})",
@@ -154,7 +169,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 def _resolve(path: Path, leaf: Any, linear_map: Any) -> LinearMap:
-    if not isinstance(linear_map, LinearMap):
+    if isinstance(linear_map, type) or not isinstance(linear_map, LinearMap):
         got, need = repr(linear_map), "a linear map or None from the rule"
         fix = "specjax.Matrix()"
     elif not jnp.issubdtype(leaf.dtype, jnp.inexact):

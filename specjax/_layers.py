@@ -45,7 +45,7 @@ def matrices_only(rule: Rule) -> Rule:
                 need="a kernel of two axes, as error_on_non_matrix=True asks for",
                 fix="error_on_non_matrix=False",
             )
-            raise ValueError(message)
+            raise _errors.UndecidedKernelError(message)
         return linear_map
 
     return checked
@@ -96,11 +96,19 @@ def cast(params: Any, kernels: Kernels, dtype: DTypeLike | None) -> Any:
     )
 
 
-def conv_local_refusal(path: Path) -> str:
-    """Returns why a locally connected kernel has no matrix."""
-    return _errors.complaint(
-        join(path),
-        got="the kernel of a ConvLocal, another filter at each place",
-        need="a kernel that is one matrix",
-        fix="kernels={'kernel': None} to leave it as it is, or a Conv",
-    )
+def refuse_kernel(what: str, why: str) -> Rule:
+    """Returns the rule of a layer whose kernel can not be read as one matrix."""
+
+    def rule(path: Path, leaf: Any) -> LinearMap | None:
+        if path != ("kernel",):
+            return None
+        message = _errors.complaint(
+            join(path),
+            got=f"the kernel {_errors.describe(leaf)} of {what}, {why}",
+            need="a kernel that is one matrix",
+            fix="kernels={'kernel': specjax.Matrix(in_axis=..., out_axis=..., "
+            "batch_axis=...)}, or kernels={'kernel': None} to leave it as it is",
+        )
+        raise _errors.UndecidedKernelError(message)
+
+    return rule

@@ -24,7 +24,10 @@ _R = TypeVar("_R")
 
 @runtime_checkable
 class LinearMap(Protocol):
-    """What the power iteration needs to know about a kernel: ``y = x W`` and back."""
+    """What the power iteration needs to know about a kernel: ``y = x W`` and back.
+
+    Maps are hashable, since they are static under jit: a frozen dataclass, say.
+    """
 
     @property
     def batch_axis(self) -> Any:
@@ -77,7 +80,7 @@ class Matrix:
     batch_axis: Axes = ()
 
     def __post_init__(self) -> None:
-        """Brings every side to an int or a tuple of ints: equal maps are equal."""
+        """Brings every side to an int or a tuple of ints."""
         for name in ("in_axis", "out_axis", "batch_axis"):
             axes = getattr(self, name)
             if axes is not None or name != "in_axis":
@@ -173,6 +176,25 @@ def read_anew(kernel: Array, vector: Array) -> Array:
     if kernel.dtype == vector.dtype:
         return kernel
     return lax.optimization_barrier((kernel, vector))[0]
+
+
+def check_vectors(kernel: Array, linear_map: LinearMap, **vectors: Array) -> None:
+    """Raises a ValueError for a u, v or sigma without the shape of its side."""
+    whole = linear_map.resolve(jnp.shape(kernel))
+    batch = tuple(kernel.shape[axis] for axis in whole.batch_axis)
+    others = (n for axis, n in enumerate(kernel.shape) if axis not in whole.batch_axis)
+    in_shape, out_shape = whole.one().sides(tuple(others))
+    shapes = {"u": batch + out_shape, "v": batch + in_shape, "sigma": batch}
+    for name, vector in vectors.items():
+        if jnp.shape(vector) != shapes[name]:
+            message = _errors.complaint(
+                name,
+                got=f"shape {jnp.shape(vector)}",
+                need=f"shape {shapes[name]} for a kernel of shape {kernel.shape} under "
+                f"{linear_map}",
+                fix="the batch axes first, then the axes of the side as in the kernel",
+            )
+            raise ValueError(message)
 
 
 def over_batch(function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -6,7 +6,6 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.core
-import numpy as np
 from jaxtyping import Array, Real
 
 from specjax import _errors
@@ -14,17 +13,15 @@ from specjax import _errors
 Bound: TypeAlias = float | int | Real[Array, ""]
 
 
-def check_options(*, bound: Any, n_steps: Any = 1) -> None:
+def check_options(*, bound: Any = 1.0, n_steps: Any = 1) -> None:
     """Raises for a bound that is not a number above 0, or n_steps below 0.
 
     A traced bound passes. n_steps must be static.
     """
-    if not isinstance(bound, jax.core.Tracer):
-        kinds = numbers.Real | jax.Array | np.ndarray
-        if not isinstance(bound, kinds) or getattr(bound, "ndim", 0):
-            raise TypeError(_option("bound", bound, "a number", "bound=1.0"))
-        if not 0 < float(bound) < math.inf:
-            raise ValueError(_option("bound", bound, "a number above 0", "bound=1.0"))
+    if not isinstance(bound, numbers.Real | jax.Array) or getattr(bound, "ndim", 0):
+        raise TypeError(_option("bound", bound, "one number", "bound=1.0"))
+    if not isinstance(bound, jax.core.Tracer) and not 0 < float(bound) < math.inf:
+        raise ValueError(_option("bound", bound, "a number above 0", "bound=1.0"))
     if isinstance(n_steps, bool) or not isinstance(n_steps, numbers.Integral):
         raise TypeError(_option("n_steps", n_steps, "a static int", "n_steps=1"))
     if n_steps < 0:

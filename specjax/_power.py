@@ -9,7 +9,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
-from specjax._linear_map import LinearMap, Matrix, over_batch, read_anew
+from specjax._linear_map import (
+    LinearMap,
+    Matrix,
+    check_vectors,
+    over_batch,
+    read_anew,
+)
+from specjax._options import check_options
 from specjax._vectors import generic_direction, unit
 
 # How far u is pushed, once per call, off a direction that it could be stuck in. Each
@@ -53,6 +60,10 @@ def power_iteration(
     Returns:
         `SingularTriplet`, with ``sigma`` at most the largest singular value.
 
+    Raises:
+        ValueError, TypeError: for a u without the shape of the output side, and for
+            n_steps that is negative or traced.
+
     Example:
         >>> import jax
         >>> w = jax.random.normal(jax.random.key(0), (64, 32))
@@ -63,6 +74,8 @@ def power_iteration(
 
     Source: Miyato et al., "Spectral Normalization for GANs" (2018), Algorithm 1.
     """
+    check_options(n_steps=n_steps)
+    check_vectors(kernel, linear_map, u=u)
     return _power_iteration(kernel, u, linear_map=linear_map, n_steps=n_steps)
 
 

@@ -38,7 +38,7 @@ def haiku_kernels(path: Path, leaf: Any) -> LinearMap | None:
     n_stacks = sum(name.startswith("__layer_stack") for name in names)
     conv_1d = re.fullmatch(r".*conv1_d(_transpose)?(_\d+)?", names[-1])
     if len(leaf.shape) - n_stacks not in ((3,) if conv_1d else (2, 4, 5)):
-        raise ValueError(undecided(path, leaf))
+        raise undecided(path, leaf)
     transposed = re.search(r"conv\d_d_transpose(_\d+)?$", names[-1])
     return Matrix(out_axis=-2 if transposed else -1, batch_axis=tuple(range(n_stacks)))
 
@@ -84,7 +84,7 @@ def equinox_kernels(model: Any) -> Rule:
         if kind in _EQUINOX_OTHER:
             return None
         if kind is None:
-            raise ValueError(undecided(path, leaf))
+            raise undecided(path, leaf)
         rank = layer.num_spatial_dims + 2 if kind in _EQUINOX_CONV else 2
         n_stacks = len(leaf.shape) - rank
         return Matrix(out_axis=n_stacks, batch_axis=tuple(range(n_stacks)))

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 
-from specjax._linear_map import LinearMap, Matrix
-from specjax._options import Bound
+from specjax._linear_map import LinearMap, Matrix, check_vectors
+from specjax._options import Bound, check_options
 from specjax._vectors import vector_dtype
 
 
@@ -31,6 +31,8 @@ def normalize(
         [[1.  0. ]
          [0.  0.5]]
     """
+    check_options(bound=bound)
+    check_vectors(kernel, linear_map, sigma=sigma)
     batch_axis = linear_map.resolve(kernel.shape).batch_axis
     others = tuple(axis for axis in range(kernel.ndim) if axis not in batch_axis)
     scale = jnp.expand_dims(factor(sigma, bound, cap), others)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
-from specjax._linear_map import LinearMap, Matrix, over_batch
+from specjax._linear_map import LinearMap, Matrix, check_vectors, over_batch
 
 
 def sigma(
@@ -44,6 +44,7 @@ def sigma(
 
     Source: Miyato et al. (2018), equations (9) and (10).
     """
+    check_vectors(kernel, linear_map, u=u, v=v)
     value = _value(kernel, u, v, linear_map=linear_map)
     return with_derivative(kernel, u, v, value, linear_map=linear_map)
 

@@ -81,7 +81,9 @@ def sn_apply(
         grad_sigma: False holds sigma constant in the derivative (SNGP).
 
     Returns:
-        ``(params, state)``, in trees, shapes and dtypes equal to what was given.
+        ``(params, state)``, in trees, shapes and dtypes equal to those of the jax
+        arrays given. The norm is the bound up to the precision of the kernel's dtype,
+        for kernels of norm 1e-16 to 1e18 in float32.
 
     Raises:
         ValueError, TypeError: at trace time, for options out of range, for kernels as
@@ -136,7 +138,8 @@ def sn_fuse(
         cap: only shrink: a kernel below the bound comes back as it is.
 
     Returns:
-        The params, with the norm of each kernel within 1e-3 of the bound.
+        The params, with the norm of each kernel within 1e-3 of the bound (and within
+        the precision of its dtype).
 
     Raises:
         ValueError, TypeError: as `sn_apply`.

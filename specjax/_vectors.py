@@ -28,8 +28,8 @@ def unit(
 ) -> tuple[Inexact[Array, " *side"], Real[Array, ""]]:
     """Returns ``vector / |vector|`` and ``|vector|``.
 
-    No constant is added to the norm, so the result has norm one for a vector of any
-    size whose square is a number (1e-18 to 1e18 in float32). Zero stays zero.
+    No constant is added to the norm: the result has norm one as long as the squares of
+    the entries are numbers (in float32 entries of 1e-18 to 1e18). Zero stays zero.
     """
     norm = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(vector))))
     return vector / jnp.where(norm > 0, norm, 1).astype(vector.dtype), norm

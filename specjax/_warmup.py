@@ -10,7 +10,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact
 
-from specjax._linear_map import LinearMap, Matrix, over_batch, read_anew
+from specjax._linear_map import (
+    LinearMap,
+    Matrix,
+    check_vectors,
+    over_batch,
+    read_anew,
+)
+from specjax._options import check_options
 from specjax._vectors import unit
 
 # A new direction this much smaller than the largest seen is rounding, not a direction.
@@ -45,6 +52,8 @@ def warm_up(
     Source: Golub and Kahan (1965); reorthogonalized as in Simon and Zha, "Low-Rank
     Matrix Approximation Using the Lanczos Bidiagonalization Process" (2000).
     """
+    check_options(n_steps=n_steps)
+    check_vectors(kernel, linear_map, u=start)
     return _warm_up(kernel, start, linear_map=linear_map, n_steps=n_steps)
 
 

@@ -4,7 +4,9 @@ The functions need no wrapper (``sn_apply(variables["params"], state)``); this i
 code that wraps layers one by one.
 """
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -12,19 +14,18 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from specjax import _errors
-from specjax._kernels import Kernels, Rule, flax_kernels
+from specjax._kernels import Kernels, Rule, as_rule, flax_kernels
 from specjax._layers import (
     cast,
-    conv_local_refusal,
     einsum_kernel,
     layer_kernel,
     matrices_only,
+    refuse_kernel,
 )
-from specjax._linear_map import LinearMap, Matrix
+from specjax._linear_map import Matrix
 from specjax._once import Once
 from specjax._options import Bound
 from specjax._spectral_norm import sn_apply, sn_init
-from specjax._tree import Path
 
 
 class SpectralNorm(nn.Module):
@@ -33,7 +34,8 @@ class SpectralNorm(nn.Module):
     The state is in `collection_name`, below this module's name, and mirrors the layer's
     params: ``{"SpectralNorm_0": {"kernel": {"u": ..., "sigma": ...}}}``. It is warm
     after `init`. In evaluation u is used as it is. Called several times in one forward
-    pass, the layer gets the same kernel each time.
+    pass, at one level of transformations, the layer gets the same kernel each time and
+    takes one step.
 
     Attributes:
         layer_instance: the layer: Dense, Conv, attention, or a module of your own.
@@ -44,7 +46,7 @@ class SpectralNorm(nn.Module):
             (float64 for float64 kernels), whatever the dtype of the kernel.
         error_on_non_matrix: refuse kernels of more than two axes.
         collection_name: the collection of the state.
-        bound: the spectral norm of each normalized kernel.
+        bound: the spectral norm of each normalized kernel, above 0.
         cap: only shrink: a kernel below the bound stays as it is.
         grad_sigma: False holds sigma constant in the derivative (SNGP).
         kernels: which leaves of the layer's params are kernels, as for `sn_init`. None:
@@ -75,6 +77,12 @@ class SpectralNorm(nn.Module):
     grad_sigma: bool = True
     kernels: Kernels | None = None
 
+    def __post_init__(self) -> None:
+        """Keeps the order of a mapping, which flax would sort by its keys."""
+        if self.kernels is not None:
+            object.__setattr__(self, "kernels", as_rule(self.kernels))
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self, *args: Any, update_stats: bool | None = None, **kwargs: Any
@@ -88,8 +96,9 @@ class SpectralNorm(nn.Module):
             **kwargs: passed to the layer.
 
         Raises:
-            ValueError: if `update_stats` is True and the collection is not mutable, or
-                if it has no state for the layer's kernels.
+            ValueError: if `update_stats` is True and the collection is not mutable, if
+                it has no state for the layer's kernels, if the layer has no kernel or
+                one that is undecided, or if an option is out of range.
         """
         if self.is_initializing():
             self._init_state(*args, **kwargs)
@@ -102,9 +111,29 @@ class SpectralNorm(nn.Module):
 
     def _init_state(self, *args: Any, **kwargs: Any) -> None:
         self.layer_instance(*args, **kwargs)  # makes its params, just as without us
-        params = self.layer_instance.variables["params"]
-        for name, entry in sn_init(params, kernels=self._kernels()).items():
+        params = self.layer_instance.variables.get("params", {})
+        if not params:
+            message = _errors.complaint(
+                "/".join(self.path),
+                got=f"a {type(self.layer_instance).__name__} without params of its own",
+                need="a layer that owns what it is made of",
+                fix="wrapping each layer inside it, or making them in its setup",
+            )
+            raise ValueError(message)
+        with self._named_errors():
+            state = sn_init(params, kernels=self._kernels())
+        for name, entry in state.items():
             self.variable(self.collection_name, name, lambda entry=entry: entry)
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            error.add_note(
+                f"(in the SpectralNorm at {'/'.join(self.path) or 'the top'})"
+            )
+            raise
 
     def _update(self, update_stats: bool | None) -> bool:
         if self.is_initializing():
@@ -125,6 +154,14 @@ class SpectralNorm(nn.Module):
         # Below our name there may also be the layer's own statistics.
         held = self.variables.get(self.collection_name, {})
         state = {name: entry for name, entry in held.items() if name in params}
+        if not state:
+            message = _errors.complaint(
+                "/".join((*self.path, self.collection_name)),
+                got="no state",
+                need="u and sigma of the layer's kernels",
+                fix=f"model.apply with the {self.collection_name!r} that init returned",
+            )
+            raise ValueError(message)
         apply = functools.partial(
             sn_apply,
             kernels=kernels,
@@ -134,12 +171,14 @@ class SpectralNorm(nn.Module):
             update_stats=update,
             grad_sigma=self.grad_sigma,
         )
+        with self._named_errors():
+            if not update:
+                params, _ = apply(params, state)
+            else:
+                params, state = self._once()(apply, params, state)
         if update:
-            params, state = self._once()(apply, params, state)
             for name, entry in state.items():
                 self.put_variable(self.collection_name, name, entry)
-        else:
-            params, _ = apply(params, state)
         return {**variables, "params": cast(params, kernels, self.dtype)}
 
     def _once(self) -> Once:
@@ -160,7 +199,7 @@ def _layer_rule(layer: nn.Module) -> Rule:
         case nn.Dense():
             return layer_kernel(Matrix(), 2)
         case nn.ConvLocal():
-            return _refuse_conv_local
+            return refuse_kernel("a ConvLocal", "another filter at each place")
         case nn.Conv():
             return layer_kernel(Matrix(), _n_spatial(layer) + 2)
         case nn.ConvTranspose():
@@ -172,16 +211,14 @@ def _layer_rule(layer: nn.Module) -> Rule:
             batch_axis = tuple(range(-rank, -n_in - n_out))
             matrix = Matrix(out_axis=tuple(range(-n_out, 0)), batch_axis=batch_axis)
             return layer_kernel(matrix, rank)
-        case nn.Einsum() if layer.einsum_str is not None:
-            return einsum_kernel(layer.einsum_str)
+        case nn.Einsum():
+            if layer.einsum_str is not None:
+                return einsum_kernel(layer.einsum_str)
+            return refuse_kernel("an Einsum", "whose einsum_str only the call knows")
         case _:
-            return flax_kernels
-
-
-def _refuse_conv_local(path: Path, leaf: Any) -> LinearMap | None:
-    if path == ("kernel",):
-        raise ValueError(conv_local_refusal(path))
-    return None
+            # With its own name in front, which tells whether it is lifted.
+            name = f"{type(layer).__name__}_0"
+            return lambda path, leaf: flax_kernels((name, *path), leaf)
 
 
 def _n_spatial(layer: Any) -> int:

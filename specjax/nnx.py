@@ -15,10 +15,16 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from specjax._kernels import Kernels, Rule, flax_kernels
-from specjax._layers import cast, einsum_kernel, layer_kernel, matrices_only
+from specjax._layers import (
+    cast,
+    einsum_kernel,
+    layer_kernel,
+    matrices_only,
+    refuse_kernel,
+)
 from specjax._linear_map import Matrix
 from specjax._once import Once
-from specjax._options import Bound
+from specjax._options import Bound, check_flags, check_options
 from specjax._spectral_norm import sn_apply, sn_init
 
 
@@ -30,8 +36,13 @@ class SpectralNorm(nnx.Module):
     """Calls a layer with its kernels normalized; no Param is ever written to.
 
     The state is warm after construction. ``.train()`` makes each call take a power
-    step, ``.eval()`` uses u as it is. Called several times in one traced forward pass,
-    the layer gets the same kernel each time.
+    step, ``.eval()`` uses u as it is. Called several times in one forward pass with a
+    traced state, at one level of transformations, the layer gets the same kernel each
+    time and takes one step.
+
+    The layer runs as a second module around the normalized params. It shares every
+    other variable (batch statistics, random counts, caches); attributes that its call
+    makes or rebinds (``self.sow``) stay with the second module.
 
     Example:
         >>> import jax.numpy as jnp
@@ -70,15 +81,18 @@ class SpectralNorm(nnx.Module):
             error_on_non_matrix: refuse kernels of more than two axes.
             update_stats: start in training mode; ``.train()`` and ``.eval()`` switch.
             rngs: taken for flax's signature, not used: the start needs no key.
-            bound: the spectral norm of each normalized kernel.
+            bound: the spectral norm of each normalized kernel, above 0.
             cap: only shrink: a kernel below the bound stays as it is.
             grad_sigma: False holds sigma constant in the derivative (SNGP).
             kernels: which leaves of the layer's params are kernels, as for `sn_init`.
                 None: read off the layer where flax defines it, else `flax_kernels`.
 
         Raises:
-            ValueError: if the layer has no kernel or one that is undecided.
+            ValueError, TypeError: if the layer has no kernel or one that is undecided,
+                or if an option is out of range.
         """
+        check_options(bound=bound, n_steps=n_steps)
+        check_flags(cap=cap, grad_sigma=grad_sigma)
         del epsilon, param_dtype, rngs
         self.layer_instance = layer_instance
         self.n_steps = n_steps
@@ -153,7 +167,9 @@ def _layer_rule(layer: nnx.Module) -> Rule:
             matrix = Matrix(out_axis=tuple(range(-n_out, 0)), batch_axis=batch_axis)
             return layer_kernel(matrix, rank)
         case nnx.Einsum():
-            return einsum_kernel(layer.einsum_str)
+            if layer.einsum_str is not None:
+                return einsum_kernel(layer.einsum_str)
+            return refuse_kernel("an Einsum", "whose einsum_str only the call knows")
         case _:
             return flax_kernels
 

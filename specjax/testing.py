@@ -10,6 +10,7 @@ import chex
 import jax
 import numpy as np
 
+from specjax import _errors
 from specjax._kernels import Kernels, flax_kernels, select
 from specjax._linear_map import Matrix, as_tuple
 from specjax._tree import join, named_leaves
@@ -64,7 +65,13 @@ def assert_spectral_norms(
         >>> assert_spectral_norms(sx.sn_apply(params, sx.sn_init(params))[0], at_most=1)
     """
     if at_most is None and equal_to is None:
-        raise ValueError("assert_spectral_norms needs at_most=... or equal_to=...")
+        message = _errors.complaint(
+            "assert_spectral_norms",
+            got="neither at_most nor equal_to",
+            need="one of them",
+            fix="at_most=1.0",
+        )
+        raise ValueError(message)
     failures = []
     for path, norms in spectral_norms(params, kernels=kernels).items():
         # A norm that is not a number fails both.
@@ -122,7 +129,13 @@ def _norms(matrices: np.ndarray) -> np.ndarray:
 def _matrices(kernel: Any, linear_map: Any) -> np.ndarray:
     """Returns the kernel as (*batch, in, out) in double precision."""
     if not isinstance(linear_map, Matrix):
-        raise TypeError(f"an exact norm needs a Matrix, not {linear_map}")
+        message = _errors.complaint(
+            "specjax.testing",
+            got=repr(linear_map),
+            need="a Matrix, whose norm an SVD can tell",
+            fix="kernels={r'.*/kernel': specjax.Matrix()}",
+        )
+        raise TypeError(message)
     wide = np.complex128 if np.iscomplexobj(kernel) else np.float64
     batch, in_axis = as_tuple(linear_map.batch_axis), as_tuple(linear_map.in_axis)
     order = (*batch, *in_axis, *as_tuple(linear_map.out_axis))

@@ -282,8 +282,8 @@ def test_n5_bad_kernel_at_init():
 
 def blocks(first: float, second: float) -> np.ndarray:
     kernel = np.zeros((40, 24))
-    kernel[:20, :12] = first * designed(20, 12, DECAY)
-    kernel[20:, 12:] = second * designed(20, 12, DECAY, seed=1)
+    kernel[:20, :12] = first * designed(20, 12, np.linspace(1, 0.1, 12))
+    kernel[20:, 12:] = second * designed(20, 12, np.linspace(1, 0.1, 12), seed=1)
     return kernel
 
 

@@ -653,3 +653,68 @@ def test_donated_state_without_a_second_compilation():
     assert step._cache_size() == 1
     u, sigma = power_steps(kernel, u, 4)
     assert_close(state["SpectralNorm_0"]["kernel"], {"u": u, "sigma": sigma}, 1e-4)
+
+
+class _ConvBlock(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Conv(4, (3, 3))(x)
+
+
+def test_a_lifted_block_is_a_stack():
+    lifted = nn.vmap(
+        _ConvBlock, variable_axes={"params": 0}, split_rngs={"params": True}
+    )
+    x = jnp.ones((5, 1, 6, 6, 2))
+    variables = SpectralNorm(lifted()).init(jax.random.key(0), x)
+    entry = variables["batch_stats"]["Conv_0"]["kernel"]
+    kernel = variables["params"]["layer_instance"]["Conv_0"]["kernel"]
+    want = norm(np.float64(kernel).reshape(5, 18, 4))
+    np.testing.assert_allclose(entry["sigma"], want, rtol=1e-3)
+
+
+def test_an_einsum_whose_string_comes_with_the_call_is_refused():
+    layer = SpectralNorm(nn.Einsum((3, 4, 5, 6), None))
+    with pytest.raises(ValueError, match="whose einsum_str only the call knows"):
+        layer.init(jax.random.key(0), jnp.ones((2, 3, 4)), "bij,ijkl->bkl")
+
+
+class _Two(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(5, name="A")(nn.Dense(6, name="Z")(x))
+
+
+@pytest.mark.parametrize("lift", [lambda module: module, nn.remat], ids=["", "remat"])
+def test_first_match_wins_under_a_transformation_too(lift):
+    kernels = {r"Z/kernel": None, r".*": sx.Matrix(), r"A/kernel": None}
+    kernels = {r".*/bias": None} | kernels
+    layer = lift(SpectralNorm)(_Two(), kernels=kernels)
+    variables = layer.init(jax.random.key(0), jnp.ones((2, 4)))
+    assert variables["batch_stats"].keys() == {"A"}
+
+
+def test_a_layer_that_owns_no_params_says_what_to_do():
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return SpectralNorm(nn.Sequential([nn.Dense(3)]))(x)
+
+    with pytest.raises(ValueError, match="a Sequential without params of its own"):
+        Model().init(jax.random.key(0), jnp.ones((2, 4)))
+
+
+def test_errors_name_the_wrapper_and_the_collection():
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return SpectralNorm(nn.Dense(3), bound=self.bound)(x)
+
+        bound: float = 1.0
+
+    variables = Model().init(jax.random.key(0), jnp.ones((2, 4)))
+    with pytest.raises(ValueError, match="SpectralNorm_0/batch_stats: got no state"):
+        Model().apply({"params": variables["params"]}, jnp.ones((2, 4)))
+    with pytest.raises(ValueError, match="bound: got -1") as caught:
+        Model(bound=-1).apply(variables, jnp.ones((2, 4)))
+    assert caught.value.__notes__[0] == "(in the SpectralNorm at SpectralNorm_0)"

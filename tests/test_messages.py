@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import specjax as sx
-from specjax._kernels import _as_rule
+from specjax._kernels import as_rule, select
 from specjax._layers import einsum_kernel, layer_kernel, matrices_only
 from specjax._linear_map import _as_axes
 
@@ -38,7 +38,7 @@ def test_every_message_has_the_one_shape():
         (ValueError, lambda: sx.sn_apply(PARAMS, state, bound=0)),
         (TypeError, lambda: sn_apply(PARAMS, state, bound="1")),
         (TypeError, lambda: sn_apply(PARAMS, state, cap=1)),
-        (TypeError, lambda: inspect.unwrap(_as_rule)(3)),
+        (TypeError, lambda: inspect.unwrap(as_rule)(3)),
         (TypeError, lambda: inspect.unwrap(_as_axes)("in_axis", "rows")),
     ):
         assert shape.fullmatch(text_of(error, call))
@@ -65,6 +65,9 @@ def test_no_kernel_selected():
         (("ConvLocal_0", "kernel"), (7, 7, 27, 8)),
         (("kernel",), (2, 3, 4)),
         (("ScanBlock_0", "Conv_0", "kernel"), (2, 3, 3, 3, 3, 8, 9)),
+        (("ScanNet_0", "Conv_0", "kernel"), (3, 3, 4, 16)),
+        (("ScanAttn_0", "query", "kernel"), (8, 2, 4)),
+        (("Remat_scanB_0", "Conv_0", "kernel"), (2, 3, 3, 4, 4)),
         (("x", "kernel"), (4,)),
         (("x", "kernel"), ()),
     ],
@@ -201,3 +204,44 @@ def test_layers():
     leaf = jax.ShapeDtypeStruct((3, 3, 4, 5), jnp.float32)
     text = text_of(ValueError, lambda: rule(("kernel",), leaf))
     assert text.startswith("kernel: got float32[3,3,4,5]; need a kernel of two axes")
+
+
+def test_the_arrows_check_what_they_are_given():
+    w = jnp.ones((3, 4))
+    for call, need in (
+        (
+            lambda: sx.power_iteration(w, jnp.ones(3)),
+            "u: got shape (3,); need shape (4,)",
+        ),
+        (lambda: sx.power_iteration(w, jnp.ones(4), n_steps=-1), "n_steps: got -1"),
+        (lambda: sx.warm_up(w, jnp.ones(1)), "u: got shape (1,); need shape (4,)"),
+        (lambda: sx.sigma(w, jnp.ones(4), jnp.ones(4)), "v: got shape (4,); need"),
+        (lambda: sx.normalize(w, jnp.ones(4)), "sigma: got shape (4,); need shape ()"),
+        (lambda: sx.normalize(w, jnp.float32(1), bound=-1.0), "bound: got -1.0; need"),
+    ):
+        assert text_of(ValueError, call).startswith(need)
+
+
+def test_a_traced_bound_must_be_one_number():
+    state = sx.sn_init(PARAMS)
+    call = jax.jit(lambda b: sn_apply(PARAMS, state, bound=b))
+    assert "need one number" in text_of(TypeError, lambda: call(jnp.ones(1)))
+
+
+def test_errors_of_a_users_own_rule_are_his_own():
+    with pytest.raises(KeyError, match="mine"):
+        sx.sn_init(PARAMS, kernels=lambda path, leaf: {}["mine"])
+    with pytest.raises(ValueError, match="^mine$"):
+        sx.sn_init(PARAMS, kernels=_raise_mine)
+
+
+def _raise_mine(path, leaf):
+    raise ValueError("mine")
+
+
+def test_a_class_is_no_linear_map_and_a_number_no_pattern():
+    as_given = inspect.unwrap(select)
+    text = text_of(TypeError, lambda: as_given(PARAMS, {".*kernel": sx.Matrix}))
+    assert "Dense_0/kernel: got <class" in text
+    text = text_of(ValueError, lambda: inspect.unwrap(as_rule)({3: sx.Matrix()}))
+    assert text.startswith("kernels: got the pattern 3")

@@ -273,3 +273,12 @@ def test_extra_arguments_reach_the_inner_optimizer():
     updates, _ = tx.update(grads, tx.init(params), params, factor=0.3)
     want = -0.3 * grads["Dense_0"]["bias"]
     np.testing.assert_allclose(updates["Dense_0"]["bias"], want, 1e-5)
+
+
+@pytest.mark.parametrize(("scale", "off"), [(1e2, 1e-4), (1e4, 1e-3)])
+def test_an_update_is_a_difference_and_as_exact_as_one(scale, off):
+    params = params_with_norms()
+    params = jax.tree.map(lambda x: scale * x, params)
+    tx = renormalize(optax.sgd(0.0))
+    updates, _ = tx.update(params, tx.init(params), params)
+    assert_norms(optax.apply_updates(params, updates), [1, 1], off)
