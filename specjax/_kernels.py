@@ -149,8 +149,9 @@ def as_rule(kernels: Kernels) -> Rule:
     def rule(path: Path, leaf: Any) -> LinearMap | None:
         matches = (value for p, value in patterns if p.fullmatch(join(path)))
         value = next(matches, None)
-        is_rule = callable(value) and not isinstance(value, type)
-        return value(path, leaf) if is_rule else value
+        if callable(value) and not isinstance(value, type):
+            return value(path, leaf)
+        return value  # type: ignore[return-value]  # _resolve refuses what is no map
 
     return rule
 

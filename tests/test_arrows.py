@@ -11,6 +11,7 @@ import pytest
 
 import specjax as sx
 from specjax._vectors import generic_direction
+from specjax._warmup import _bidiagonalize
 from tests.cases import designed, norm
 
 GEOMETRIES = (
@@ -103,6 +104,35 @@ def test_warm_up_of_a_scaled_identity():
     start = generic_direction((40,), jnp.float32)
     found = sx.power_iteration(kernel, sx.warm_up(kernel, start, n_steps=30))
     np.testing.assert_allclose(found.sigma, 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 8, 30])
+def test_warm_up_basis_is_orthonormal_and_ends_at_the_rank(rank):
+    # Small values below a large one: most of each product is cancelled, so that one
+    # pass of reorthogonalization leaves a basis of copies.
+    small = 1e-3 * np.linspace(1, 0.5, rank - 1)
+    spectrum = np.concatenate([[1.0], small, np.zeros(30 - rank)])
+    kernel = jnp.asarray(designed(40, 30, spectrum), jnp.float32)
+    start = generic_direction((30,), jnp.float32)
+    start = start / jnp.linalg.norm(start)
+    outs, alphas, betas = _bidiagonalize(kernel, start, sx.Matrix(), n_steps=30)
+    n_basis = min(rank + 1, 30)  # the start also has a part that maps to zero
+    gram = np.asarray(outs, np.float64) @ np.asarray(outs, np.float64).T
+    np.testing.assert_allclose(gram, np.diag(np.arange(30) < n_basis), atol=1e-5)
+    assert not np.any(alphas[n_basis:])
+    assert not np.any(betas[n_basis:])
+
+
+def test_warm_up_of_a_wide_kernel_reaches_its_rank():
+    # The start has a part that the kernel maps to zero: one step more than the rank.
+    for seed in range(88, 100):
+        w = np.random.default_rng(seed).standard_normal((5, 7))
+        u = sx.warm_up(
+            jnp.asarray(w, jnp.float32), generic_direction((7,), jnp.float32)
+        )
+        np.testing.assert_allclose(
+            np.linalg.norm(w @ np.asarray(u)), norm(w), rtol=1e-5
+        )
 
 
 @geometries

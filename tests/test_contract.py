@@ -6,6 +6,7 @@ the matrices that `cases.py` cuts out of a params tree without specjax.
 
 import contextlib
 import functools
+import importlib
 
 import chex
 import flax.linen as nn
@@ -27,6 +28,13 @@ some_cases = pytest.mark.parametrize(
     [BY_NAME[name] for name in ("dense", "attention", "vmap_stack", "boxed")],
     ids=lambda case: case.name,
 )
+
+
+def enable_x64():
+    """Returns the context in which float64 exists, by its name in each jax."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    return importlib.import_module("jax.experimental").enable_x64()
 
 
 def scaled(case: Case, params, factor):
@@ -237,6 +245,19 @@ def test_n4_zero_kernel_after_a_warm_start_keeps_u():
     )
     params_sn, _ = sx.sn_apply(params, after)
     assert norm(np.asarray(params_sn["Dense_0"]["kernel"], np.float64)) <= 1.001
+
+
+def test_n4_sigma_of_a_zero_kernel_is_zero_and_u_a_unit_vector():
+    params = {"layer": {"kernel": jnp.asarray(designed(20, 12, DECAY), jnp.float32)}}
+    zero = jax.tree.map(jnp.zeros_like, params)
+    _, after_warm = sx.sn_apply(zero, sx.sn_init(params))
+    for state in (sx.sn_init(zero), after_warm):
+        entry = state["layer"]["kernel"]
+        assert entry["sigma"] == 0
+        np.testing.assert_allclose(np.linalg.norm(entry["u"]), 1, rtol=1e-5)
+    u, v, sigma = sx.power_iteration(jnp.zeros((20, 12)), jnp.eye(12)[3])
+    np.testing.assert_array_equal(u, np.eye(12)[3])
+    assert (sigma, np.abs(v).max()) == (0, 0)
 
 
 # N5: non-finite kernel
@@ -479,7 +500,7 @@ def test_n8_result_in_the_kernels_dtype_state_in_float32(case, dtype):
 
 
 def test_n8_float64():
-    with jax.enable_x64(True):
+    with enable_x64():
         matrix = designed(40, 12, DECAY)
         params = {"layer": {"kernel": jnp.asarray(matrix)}}
         state = sx.sn_init(params)
@@ -534,6 +555,31 @@ def test_n8_a_bfloat16_kernel_is_never_a_float32_array_in_memory():
     assert fuse.memory_analysis().temp_size_in_bytes < wide // 2  # the Krylov basis
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_n8_half_precision_is_of_the_storage_only(dtype):
+    kernel = jnp.asarray(designed(300, 200, 3.3 * 0.9 ** np.arange(200.0)), dtype)
+    params = {"layer": {"kernel": kernel}}
+    stored = np.asarray(kernel, np.float64)
+    true = norm(stored)
+    params_sn, after = sx.sn_apply(params, sx.sn_init(params))
+    np.testing.assert_allclose(after["layer"]["kernel"]["sigma"], true, rtol=1e-5)
+    # Rounded once: the product with 1 / sigma in float32 and not in the kernel's dtype.
+    want = np.asarray(jnp.asarray(stored / true, jnp.float32).astype(dtype), np.float64)
+    got = np.asarray(params_sn["layer"]["kernel"], np.float64)
+    assert np.mean(got == want) > 0.99
+
+
+def test_n8_state_of_narrow_kernels_stays_float32_when_float64_is_enabled():
+    with enable_x64():
+        for dtype in (jnp.bfloat16, jnp.float16, jnp.float32):
+            kernel = jnp.asarray(designed(9, 6, DECAY[:6]), dtype)
+            params = {"layer": {"kernel": kernel}}
+            state = sx.sn_init(params)
+            params_sn, after = jax.jit(sx.sn_apply)(params, state)
+            chex.assert_trees_all_equal_dtypes((params, state), (params_sn, after))
+            assert {x.dtype.name for x in jax.tree.leaves(state)} == {"float32"}
+
+
 # N9: fixed point
 
 
@@ -572,6 +618,15 @@ def test_n9_second_call_does_not_compile(case):
     with compilations() as compiled:
         for _ in range(3):
             _, state = sn.apply(params, state)
+    assert not compiled
+
+
+def test_n9_second_call_outside_of_jit_does_not_compile():
+    params = {"layer": {"kernel": jnp.asarray(designed(9, 6, DECAY[:6]), jnp.float32)}}
+    _, state = sx.sn_apply(params, sx.sn_init(params))
+    with compilations() as compiled:
+        for bound in (0.5, 1.0, 2.0):
+            sx.sn_apply(params, state, bound=bound)
     assert not compiled
 
 
@@ -724,6 +779,18 @@ def test_n11_fuse_with_a_state_that_is_blind_to_these_params(make):
     assert abs(norm(np.asarray(fused["layer"]["kernel"], np.float64)) - 1) <= 1e-3
 
 
+def test_n11_fuse_with_a_cap_leaves_a_kernel_below_the_bound():
+    matrix = designed(9, 6, DECAY[:6])  # of norm 1
+    params = {"layer": {"kernel": jnp.asarray(matrix, jnp.float32)}}
+    state = sx.sn_init(params)
+    for bound, want in ((3.0, 1.0), (0.5, 0.5)):
+        fused = sx.sn_fuse(params, state, bound=bound, cap=True)
+        got = norm(np.asarray(fused["layer"]["kernel"], np.float64))
+        np.testing.assert_allclose(got, want, rtol=1e-3)
+    same = sx.sn_fuse(params, state, bound=3.0, cap=True)
+    chex.assert_trees_all_equal(same, params)
+
+
 # N12: what is not a kernel
 
 
@@ -785,6 +852,19 @@ def test_n13_two_batch_axes_anywhere():
 
 
 # The options
+
+
+def test_init_with_a_key_starts_elsewhere_and_ends_at_the_same_sigma():
+    # A tie of the two leading values: u is any unit vector of their plane.
+    matrix = designed(9, 6, np.array([2.0, 2.0, 1.0, 0.7, 0.5, 0.1]))
+    params = {"layer": {"kernel": jnp.asarray(matrix, jnp.float32)}}
+    keys = (None, jax.random.key(0), jax.random.key(0), jax.random.key(1))
+    entries = [sx.sn_init(params, key=key)["layer"]["kernel"] for key in keys]
+    for entry in entries:
+        np.testing.assert_allclose(entry["sigma"], 2, rtol=1e-5)
+    fixed, one, same, other = (np.asarray(entry["u"]) for entry in entries)
+    np.testing.assert_array_equal(one, same)
+    assert min(abs(a - b).max() for a, b in ((fixed, one), (one, other))) > 1e-2
 
 
 @some_cases

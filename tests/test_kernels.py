@@ -51,6 +51,22 @@ def test_flax_kernels(path, shape, want):
     assert sx.flax_kernels(tuple(path.split("/")), leaf(*shape)) == want
 
 
+@pytest.mark.parametrize(
+    "prefix", ["Remat", "Jit", "Map_variables", "RematScan", "VmapJit"]
+)
+def test_every_name_that_flax_lifts_under(prefix):
+    n_stacks = sum(prefix.count(stacking) for stacking in ("Scan", "Vmap"))
+    shape = (7, 5, 5, 3, 4) if n_stacks else (5, 3, 4)
+    want = sx.Matrix(batch_axis=tuple(range(n_stacks)))
+    assert sx.flax_kernels((f"{prefix}Conv_0", "kernel"), leaf(*shape)) == want
+
+
+def test_scan_or_vmap_inside_of_a_users_own_name_is_no_stack():
+    for name in ("MyScanNet_0", "LineScanBlock_1", "ConvVmapHead"):
+        path = (name, "Conv_0", "kernel")
+        assert sx.flax_kernels(path, leaf(3, 3, 8, 9)) == sx.Matrix()
+
+
 def test_first_match_of_a_mapping_wins_and_must_be_full():
     params = {
         "D": {"kernel": jnp.ones((3, 4))},

@@ -231,7 +231,7 @@ def test_a_traced_bound_must_be_one_number():
 def test_errors_of_a_users_own_rule_are_his_own():
     with pytest.raises(KeyError, match="mine"):
         sx.sn_init(PARAMS, kernels=lambda path, leaf: {}["mine"])
-    with pytest.raises(ValueError, match="^mine$"):
+    with pytest.raises(ValueError, match=r"^mine$"):
         sx.sn_init(PARAMS, kernels=_raise_mine)
 
 
