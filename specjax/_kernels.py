@@ -19,8 +19,8 @@ Rule: TypeAlias = Callable[[Path, Any], LinearMap | None]
 Kernels: TypeAlias = Rule | Mapping[str, LinearMap | Rule | None]
 
 # How Flax names what it lifts: one prefix for each transformation, before the class.
-_STACKING = re.compile(r"(Scan|Vmap)(?=[A-Z])")
-_LIFTED = re.compile(r"(?:(?:Scan|Vmap|Checkpoint|Remat|Jit|Map_variables)(?=[A-Z]))*")
+_STACKING = re.compile(r"(Scan|Vmap)(?=[A-Z_])")
+_LIFTED = re.compile(r"(?:(?:Scan|Vmap|Checkpoint|Remat|Jit|Map_variables)(?=[A-Z_]))*")
 # nn.remat_scan stacks some number of axes that its name does not tell.
 _UNKNOWN_STACK = re.compile(r"(?:Checkpoint|Jit)*Remat_scan.*")
 # The ranks that a kernel can have below a module of this name, without any stack axes.
@@ -156,7 +156,7 @@ def as_rule(kernels: Kernels) -> Rule:
     return rule
 
 
-def _compile(pattern: str) -> re.Pattern[str]:
+def _compile(pattern: Any) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except (re.error, TypeError) as error:

@@ -100,7 +100,7 @@ def test_kernel_that_is_not_finite_fails(options, bad):
 
 
 def test_nothing_to_assert_is_an_error():
-    with pytest.raises(ValueError, match=r"needs at_most=\.\.\. or equal_to="):
+    with pytest.raises(ValueError, match="got neither at_most nor equal_to; need one"):
         assert_spectral_norms(TREES["dense"])
 
 
@@ -110,7 +110,7 @@ def test_only_a_matrix_has_an_exact_norm():
         resolve = one = sides = apply = adjoint = lambda self, *_: self
         __repr__ = lambda self: "another map"  # noqa: E731
 
-    with pytest.raises(TypeError, match="an exact norm needs a Matrix, not another"):
+    with pytest.raises(TypeError, match="got another map; need a Matrix, whose norm"):
         spectral_norms(TREES["dense"], kernels={"layer/kernel": Other()})
 
 
