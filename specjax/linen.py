@@ -114,7 +114,7 @@ class SpectralNorm(nn.Module):
         params = self.layer_instance.variables.get("params", {})
         if not params:
             message = _errors.complaint(
-                "/".join(self.path),
+                self._where(),
                 got=f"a {type(self.layer_instance).__name__} without params of its own",
                 need="a layer that owns what it is made of",
                 fix="wrapping each layer inside it, or making them in its setup",
@@ -130,10 +130,11 @@ class SpectralNorm(nn.Module):
         try:
             yield
         except (TypeError, ValueError) as error:
-            error.add_note(
-                f"(in the SpectralNorm at {'/'.join(self.path) or 'the top'})"
-            )
+            error.add_note(f"(in the SpectralNorm at {self._where()})")
             raise
+
+    def _where(self) -> str:
+        return "/".join(self.path) or "the top level"
 
     def _update(self, update_stats: bool | None) -> bool:
         if self.is_initializing():
@@ -141,7 +142,7 @@ class SpectralNorm(nn.Module):
         mutable = self.is_mutable_collection(self.collection_name)
         if update_stats and not mutable:
             message = _errors.complaint(
-                f"{'/'.join(self.path)}, update_stats=True",
+                f"{self._where()}, update_stats=True",
                 got=f"a collection {self.collection_name!r} that is not mutable",
                 need="one to write u and sigma to",
                 fix=f"model.apply(..., mutable=[{self.collection_name!r}])",
@@ -156,7 +157,7 @@ class SpectralNorm(nn.Module):
         state = {name: entry for name, entry in held.items() if name in params}
         if not state:
             message = _errors.complaint(
-                "/".join((*self.path, self.collection_name)),
+                f"{self._where()}/{self.collection_name}",
                 got="no state",
                 need="u and sigma of the layer's kernels",
                 fix=f"model.apply with the {self.collection_name!r} that init returned",
