@@ -5,6 +5,7 @@ that is the oracle's view, in float64 numpy.
 """
 
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -256,3 +257,10 @@ def designed(n_in: int, n_out: int, spectrum: np.ndarray, seed: int = 0) -> np.n
 def _reflect(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     a = rng.standard_normal(matrix.shape[0])
     return matrix - np.outer(a * (2 / (a @ a)), a @ matrix)
+
+
+def enable_x64():
+    """Returns the context in which float64 exists, by its name in each jax."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    return importlib.import_module("jax.experimental").enable_x64()

@@ -6,7 +6,6 @@ the matrices that `cases.py` cuts out of a params tree without specjax.
 
 import contextlib
 import functools
-import importlib
 
 import chex
 import flax.linen as nn
@@ -18,7 +17,7 @@ import pytest
 from flax import nnx
 
 import specjax as sx
-from tests.cases import CASES, Case, designed, norm, rows
+from tests.cases import CASES, Case, designed, enable_x64, norm, rows
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 BY_NAME = {case.name: case for case in CASES}
@@ -28,13 +27,6 @@ some_cases = pytest.mark.parametrize(
     [BY_NAME[name] for name in ("dense", "attention", "vmap_stack", "boxed")],
     ids=lambda case: case.name,
 )
-
-
-def enable_x64():
-    """Returns the context in which float64 exists, by its name in each jax."""
-    if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(True)
-    return importlib.import_module("jax.experimental").enable_x64()
 
 
 def scaled(case: Case, params, factor):

@@ -13,7 +13,7 @@ import pytest
 
 import specjax as sx
 from specjax.linen import SpectralNorm
-from tests.cases import designed, first, norm, rows, stacked
+from tests.cases import designed, enable_x64, first, norm, rows, stacked
 
 KEY = jax.random.key(0)
 
@@ -236,6 +236,34 @@ def test_equals_flax_after_one_step(name):
     assert_close(g, flax_g, 3e-6)
     assert_close(new["kernel"]["u"], flax_new[f"{layer}/kernel/u"][0], 3e-6)
     assert_close(new["kernel"]["sigma"], flax_new[f"{layer}/kernel/sigma"], 3e-6)
+
+
+@pytest.mark.parametrize("layer", [nn.Dense, nn.Conv])
+def test_equals_flax_to_1e6_in_double_precision(layer):
+    # Without float32's rounding only the push of u is left between the two.
+    options = {"kernel_size": (3, 3)} if layer is nn.Conv else {}
+    with enable_x64():
+        make = functools.partial(layer, 7, param_dtype=jnp.float64, **options)
+        theirs = Net(make, functools.partial(nn.SpectralNorm, param_dtype=jnp.float64))
+        ours, x = Net(make), jax.random.normal(KEY, (2, 8, 8, 3))
+        variables = ours.init(KEY, x)
+        (name,) = variables["params"]
+        kernel = variables["batch_stats"]["SpectralNorm_0"]["kernel"]
+        u = jax.random.normal(KEY, (7,))
+        kernel["u"] = u / jnp.linalg.norm(u)
+        stats = {f"{name}/kernel/u": kernel["u"][None]}
+        stats = {"SpectralNorm_0": {**stats, f"{name}/kernel/sigma": jnp.ones(())}}
+
+        def loss(params, model, stats, **options):
+            held = {"params": params, "batch_stats": stats}
+            y, _ = model.apply(held, x, mutable=["batch_stats"], **options)
+            return jnp.mean(jnp.sin(y)), y
+
+        grad = jax.grad(loss, has_aux=True)
+        got = grad(variables["params"], ours, variables["batch_stats"])
+        want = grad(variables["params"], theirs, stats, update_stats=True)
+        assert got[1].dtype == jnp.float64
+        assert_close(got, want, 1e-6)
 
 
 # init and the params.
