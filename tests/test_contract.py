@@ -575,21 +575,28 @@ def test_n8_state_of_narrow_kernels_stays_float32_when_float64_is_enabled():
 # N9: fixed point
 
 
+_LISTENING: list[list[str]] = []
+
+
+def _listen(event: str, duration: float, **_) -> None:
+    del duration
+    if event == "/jax/core/compile/backend_compile_duration":
+        for seen in _LISTENING:
+            seen.append(event)
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
 @contextlib.contextmanager
 def compilations():
     """Yields a list that grows by one entry with each compilation by the backend."""
-    seen = []
-
-    def listen(event, duration, **_):
-        del duration
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
+    seen: list[str] = []
+    _LISTENING.append(seen)
     try:
         yield seen
     finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
+        _LISTENING[:] = [other for other in _LISTENING if other is not seen]
 
 
 @every_case

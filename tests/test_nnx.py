@@ -453,8 +453,8 @@ def test_gradient_is_that_through_the_svd():
 
 
 def test_stack_made_by_vmap():
-    make = nnx.vmap(lambda rngs: SpectralNorm(nnx.Linear(6, 4, rngs=rngs)))
-    model = make(nnx.Rngs(0).split(3))
+    make = nnx.vmap(lambda key: SpectralNorm(nnx.Linear(6, 4, rngs=nnx.Rngs(key))))
+    model = make(jax.random.split(KEY, 3))
     x = jax.random.normal(KEY, (3, 2, 6))
     kernels = np.float64(model.layer_instance.kernel[...])
     want = np.float64(x) @ kernels / norm(kernels)[:, None, None]
@@ -464,8 +464,8 @@ def test_stack_made_by_vmap():
 
 
 def test_wrapper_around_a_stack_sees_each_kernel():
-    stack = nnx.vmap(lambda rngs: nnx.Linear(6, 4, rngs=rngs))
-    layers = stack(nnx.Rngs(0).split(3))
+    stack = nnx.vmap(lambda key: nnx.Linear(6, 4, rngs=nnx.Rngs(key)))
+    layers = stack(jax.random.split(KEY, 3))
     model = SpectralNorm(layers)
     kernels = np.float64(layers.kernel[...])
     assert_close(model.stats["kernel"]["sigma"][...], norm(kernels), 1e-4)
