@@ -33,6 +33,14 @@ def layer_kernel(matrix: Matrix, rank: int, name: str = "kernel") -> Rule:
     return rule
 
 
+def general_kernel(n_batch: int, n_in: int, n_out: int) -> Rule:
+    """Returns the rule of a kernel whose axes are batch, input, output, in order."""
+    rank = n_batch + n_in + n_out
+    batch_axis = tuple(range(-rank, -n_in - n_out))
+    matrix = Matrix(out_axis=tuple(range(-n_out, 0)), batch_axis=batch_axis)
+    return layer_kernel(matrix, rank)
+
+
 def matrices_only(rule: Rule) -> Rule:
     """Returns the rule with an error for a kernel of more than two axes."""
 

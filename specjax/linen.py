@@ -18,6 +18,7 @@ from specjax._kernels import Kernels, Rule, as_rule, flax_kernels
 from specjax._layers import (
     cast,
     einsum_kernel,
+    general_kernel,
     layer_kernel,
     matrices_only,
     refuse_kernel,
@@ -207,11 +208,8 @@ def _layer_rule(layer: nn.Module) -> Rule:
             out_axis = -2 if layer.transpose_kernel else -1
             return layer_kernel(Matrix(out_axis=out_axis), _n_spatial(layer) + 2)
         case nn.DenseGeneral():
-            n_out, n_in = _length(layer.features), _length(layer.axis)
-            rank = len(layer.batch_dims) + n_in + n_out
-            batch_axis = tuple(range(-rank, -n_in - n_out))
-            matrix = Matrix(out_axis=tuple(range(-n_out, 0)), batch_axis=batch_axis)
-            return layer_kernel(matrix, rank)
+            n_in, n_out = _length(layer.axis), _length(layer.features)
+            return general_kernel(len(layer.batch_dims), n_in, n_out)
         case nn.Einsum():
             if layer.einsum_str is not None:
                 return einsum_kernel(layer.einsum_str)

@@ -18,6 +18,7 @@ from specjax._kernels import Kernels, Rule, flax_kernels
 from specjax._layers import (
     cast,
     einsum_kernel,
+    general_kernel,
     layer_kernel,
     matrices_only,
     refuse_kernel,
@@ -162,10 +163,7 @@ def _layer_rule(layer: nnx.Module) -> Rule:
             return layer_kernel(Matrix(out_axis=out_axis), len(layer.kernel_size) + 2)
         case nnx.LinearGeneral():
             n_in, n_out = len(layer.in_features), len(layer.out_features)
-            rank = len(layer.batch_axis) + n_in + n_out
-            batch_axis = tuple(range(-rank, -n_in - n_out))
-            matrix = Matrix(out_axis=tuple(range(-n_out, 0)), batch_axis=batch_axis)
-            return layer_kernel(matrix, rank)
+            return general_kernel(len(layer.batch_axis), n_in, n_out)
         case nnx.Einsum():
             if layer.einsum_str is not None:
                 return einsum_kernel(layer.einsum_str)
