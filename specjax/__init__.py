@@ -14,7 +14,7 @@ from specjax._presets import haiku_kernels as haiku_kernels
 from specjax._linear_map import LinearMap as LinearMap
 from specjax._linear_map import Matrix as Matrix
 from specjax._warmup import warm_up as warm_up
-from specjax._power import SingularTriplet as SingularTriplet
+from specjax._power import SingularVectors as SingularVectors
 from specjax._power import power_iteration as power_iteration
 from specjax._sigma import sigma as sigma
 from specjax._rescale import normalize as normalize

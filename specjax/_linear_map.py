@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkab
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import AxisType
 from jaxtyping import Array, Inexact
 
 from specjax import _errors
@@ -178,13 +179,32 @@ def read_anew(kernel: Array, vector: Array) -> Array:
     return lax.optimization_barrier((kernel, vector))[0]
 
 
+def placed_as_output(kernel: Array, linear_map: LinearMap, vector: Array) -> Array:
+    """Returns the vector with the sharding of what the kernel's products return.
+
+    On an explicit mesh a sharding is part of the type: what a loop carries, and the two
+    sides of a `where`, must have the same. Elsewhere this is the vector itself.
+    """
+    if AxisType.Explicit not in jax.typeof(kernel).sharding.mesh.axis_types:
+        return vector
+    product = jax.eval_shape(
+        lambda: linear_map.apply(kernel, linear_map.adjoint(kernel, vector))
+    )
+    return jax.sharding.reshard(vector, product.sharding)
+
+
 def check_vectors(kernel: Array, linear_map: LinearMap, **vectors: Array) -> None:
     """Raises a ValueError for a u, v or sigma without the shape of its side."""
     whole = linear_map.resolve(jnp.shape(kernel))
     batch = tuple(kernel.shape[axis] for axis in whole.batch_axis)
     others = (n for axis, n in enumerate(kernel.shape) if axis not in whole.batch_axis)
     in_shape, out_shape = whole.one().sides(tuple(others))
-    shapes = {"u": batch + out_shape, "v": batch + in_shape, "sigma": batch}
+    shapes = {
+        "u": batch + out_shape,
+        "u2": batch + out_shape,
+        "v": batch + in_shape,
+        "sigma": batch,
+    }
     for name, vector in vectors.items():
         if jnp.shape(vector) != shapes[name]:
             message = _errors.complaint(

@@ -43,12 +43,14 @@ def apply_one(
     grad_sigma: bool,
 ) -> tuple[Array, Carried]:
     """Returns the normalized kernel and what is carried to the next step."""
-    u, v, value = power_iteration(kernel, carried.u, linear_map, n_steps)
+    u, u2, v, value = power_iteration(
+        kernel, carried.u, carried.u2, linear_map, n_steps
+    )
     sigma = value
     if grad_sigma:
         sigma = with_derivative(kernel, u, v, value, linear_map=linear_map)
     normalized = normalize(kernel, sigma, linear_map, bound, cap)
-    return normalized, Carried(u, _last_finite(value, carried.sigma))
+    return normalized, Carried(u, u2, _last_finite(value, carried.sigma))
 
 
 @functools.partial(jax.jit, static_argnames=("linear_map", "cap"))
@@ -58,14 +60,14 @@ def fuse_one(
     """Returns the kernel on the bound, with u converged on this very kernel."""
     # Not u alone: it may be blind to what leads in these params.
     start = u + generic_direction(u.shape, u.dtype)
-    _, sigma = _converge(kernel, start, linear_map)
+    sigma = _converge(kernel, start, linear_map).sigma
     return normalize(kernel, sigma, linear_map, bound, cap)
 
 
 def _converge(kernel: Array, start: Array, linear_map: LinearMap) -> Carried:
-    u = warm_up(kernel, start, linear_map)
-    u, _, sigma = power_iteration(kernel, u, linear_map)
-    return Carried(u, _last_finite(sigma, jnp.zeros_like(sigma)))
+    u, u2 = warm_up(kernel, start, linear_map)
+    u, u2, _, sigma = power_iteration(kernel, u, u2, linear_map)
+    return Carried(u, u2, _last_finite(sigma, jnp.zeros_like(sigma)))
 
 
 def _last_finite(new: Array, old: Array) -> Array:

@@ -1,7 +1,8 @@
-"""The collection: what is carried from step to step, ``u`` and ``sigma`` per kernel.
+"""The collection: what is carried from step to step, for each kernel.
 
-A nested dict that mirrors the params, ``{"Dense_0": {"kernel": {"u": ..., "sigma":
-...}}}``: plain arrays under plain keys, as a Flax collection and as a checkpoint.
+A nested dict that mirrors the params, ``{"Dense_0": {"kernel": {"u": ..., "u2": ...,
+"sigma": ...}}}``: plain arrays under plain keys, as a Flax collection and as a
+checkpoint.
 """
 
 from collections.abc import Mapping
@@ -23,10 +24,12 @@ class Carried(NamedTuple):
 
     Attributes:
         u: unit vector in the shape of the kernel's output side.
+        u2: the same for the second singular value, but for a small push; zero: unknown.
         sigma: the last finite estimate of the spectral norm, in the kernel's units.
     """
 
     u: Any
+    u2: Any
     sigma: Any
 
 
@@ -40,8 +43,10 @@ def expected(kernel: Any, linear_map: LinearMap) -> Carried:
         if axis not in linear_map.batch_axis
     )
     _, out_shape = linear_map.one().sides(one_shape)
+    vector = jax.ShapeDtypeStruct(batch_shape + out_shape, dtype)
     return Carried(
-        u=jax.ShapeDtypeStruct(batch_shape + out_shape, dtype),
+        u=vector,
+        u2=vector,
         sigma=jax.ShapeDtypeStruct(batch_shape, jnp.finfo(dtype).dtype),
     )
 

@@ -1,10 +1,11 @@
-"""The warm-up: from nothing to a converged u, by Golub-Kahan bidiagonalization.
+"""The warm-up: from nothing to converged u and u2, by Golub-Kahan bidiagonalization.
 
 Cold power iteration on a kernel without a gap is 2 % low after 20 steps and .3 % after
 100. The Krylov space of the same start holds a far better u: a few dozen steps do.
 """
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -15,6 +16,7 @@ from specjax._linear_map import (
     Matrix,
     check_vectors,
     over_batch,
+    placed_as_output,
     read_anew,
 )
 from specjax._options import check_options
@@ -29,11 +31,12 @@ def warm_up(
     start: Inexact[Array, " ..."],
     linear_map: LinearMap = Matrix(),
     n_steps: int = 64,
-) -> Inexact[Array, " ..."]:
-    """Returns the unit vector u of the Krylov space of `start` with the largest |W u|.
+) -> tuple[Inexact[Array, " ..."], Inexact[Array, " ..."]]:
+    """Returns the unit vectors of the Krylov space of `start` with the largest |W u|.
 
-    The cost is two products with the kernel a step; no SVD of the kernel. Where the
-    kernel is zero or not finite, `start` comes back, normalized.
+    Two of them: u, and u2 orthogonal to it (zero where there is none). The cost is two
+    products with the kernel a step; no SVD of the kernel. Where the kernel is zero or
+    not finite, both are `start`, normalized.
 
     Args:
         kernel: one kernel, or a stack of them (`linear_map.batch_axis`).
@@ -45,7 +48,7 @@ def warm_up(
     Example:
         >>> import jax
         >>> w = jax.random.normal(jax.random.key(0), (256, 512))
-        >>> u = warm_up(w, jax.numpy.ones(512))
+        >>> u, _ = warm_up(w, jax.numpy.ones(512))
         >>> bool(jnp.linalg.norm(w @ u) > 0.999 * jnp.linalg.norm(w, 2))
         True
 
@@ -60,15 +63,16 @@ def warm_up(
 @over_batch
 def _warm_up(
     kernel: Array, start: Array, *, linear_map: LinearMap, n_steps: int
-) -> Array:
-    start, _ = unit(start)
+) -> tuple[Array, Array]:
+    start, _ = unit(placed_as_output(kernel, linear_map, start))
     # One more than the rank: the start also has a part that the kernel maps to zero.
     in_shape, out_shape = linear_map.sides(kernel.shape)
     n_steps = max(1, min(n_steps, math.prod(in_shape) + 1, math.prod(out_shape)))
     outs, alphas, betas = _bidiagonalize(kernel, start, linear_map, n_steps)
-    u, _ = unit(_combine(_leading(alphas, betas).astype(outs.dtype), outs))
     usable = jnp.isfinite(alphas).all() & jnp.isfinite(betas).all() & (alphas[0] > 0)
-    return jnp.where(usable, u, start)
+    pair = (unit(_combine(c, outs))[0] for c in _leading(alphas, betas, outs.dtype))
+    u, u2 = (jnp.where(usable, vector, start) for vector in pair)
+    return u, u2
 
 
 def _bidiagonalize(
@@ -78,23 +82,29 @@ def _bidiagonalize(
 
     With the basis vectors u_j and v_j: ``u_j W^H = beta_j v_(j-1) + alpha_j v_j``.
     """
-    in_shape, out_shape = linear_map.sides(kernel.shape)
-    ins = jnp.zeros((n_steps, *in_shape), start.dtype)
-    outs = jnp.zeros((n_steps, *out_shape), start.dtype)
+    like_in = jnp.zeros_like(linear_map.adjoint(kernel, start))
+    ins = jnp.broadcast_to(like_in, (n_steps, *like_in.shape))
+    outs = jnp.broadcast_to(jnp.zeros_like(start), (n_steps, *start.shape))
     zero = jnp.zeros((), jnp.finfo(start.dtype).dtype)
 
     def step(carry, j):
         ins, outs, u, beta, scale = carry
-        outs = outs.at[j].set(u)
+        outs = _with_row(outs, j, u)
         once = read_anew(kernel, u)
         v, alpha, scale = _next(linear_map.adjoint(once, u), ins, scale)
-        ins = ins.at[j].set(v)
+        ins = _with_row(ins, j, v)
         u, new_beta, scale = _next(linear_map.apply(read_anew(once, v), v), outs, scale)
         return (ins, outs, u, new_beta, scale), (alpha, beta)
 
     carry = (ins, outs, start, zero, zero)
     (_, outs, *_), (alphas, betas) = lax.scan(step, carry, jnp.arange(n_steps))
     return outs, alphas, betas
+
+
+def _with_row(basis: Array, j: Array, vector: Array) -> Array:
+    # By a choice, not by an index: it is legal under any sharding of the vectors.
+    row = lax.broadcasted_iota(jnp.int32, (len(basis), *(1 for _ in vector.shape)), 0)
+    return jnp.where(row == j, vector, basis)
 
 
 def _next(vector: Array, basis: Array, scale: Array) -> tuple[Array, Array, Array]:
@@ -110,13 +120,17 @@ def _next(vector: Array, basis: Array, scale: Array) -> tuple[Array, Array, Arra
     return jnp.where(broken, 0, vector), jnp.where(broken, 0, norm), scale
 
 
-def _leading(alphas: Array, betas: Array) -> Array:
-    """Returns the leading right singular vector of the upper bidiagonal matrix."""
+def _leading(alphas: Array, betas: Array, dtype: Any) -> tuple[Array, Array]:
+    """Returns the two leading right singular vectors of the upper bidiagonal matrix.
+
+    The second is zero if there is but one.
+    """
     largest = jnp.maximum(jnp.max(alphas), jnp.max(betas))
     scale = jnp.where(largest > 0, largest, 1)
     upper = jnp.diag(alphas / scale) + jnp.diag(betas[1:] / scale, k=1)
     gram = jnp.matmul(upper.T, upper, precision=lax.Precision.HIGHEST)
-    return jnp.linalg.eigh(gram)[1][:, -1]
+    vectors = jnp.linalg.eigh(gram)[1].astype(dtype)
+    return vectors[:, -1], vectors[:, -2] if len(alphas) > 1 else 0 * vectors[:, -1]
 
 
 def _coordinates(vector: Array, basis: Array) -> Array:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import specjax as sx
+from specjax._pair import longest
 from specjax._vectors import generic_direction
 from specjax._warmup import _bidiagonalize
 from tests.cases import designed, norm
+from tests.reference import power_steps
 
 GEOMETRIES = (
     ((7, 5), sx.Matrix()),
@@ -59,7 +61,8 @@ def test_power_iteration_converges_to_the_svd(shape, matrix):
     kernel = np.random.default_rng(1).standard_normal(shape)
     _, out_shape = matrix.sides(shape)
     u = generic_direction(out_shape, jnp.float32)
-    found = sx.power_iteration(jnp.asarray(kernel, jnp.float32), u, matrix, n_steps=300)
+    kernel32, none = jnp.asarray(kernel, jnp.float32), jnp.zeros_like(u)
+    found = sx.power_iteration(kernel32, u, none, matrix, n_steps=300)
     left, s, right = np.linalg.svd(dense(kernel, matrix))
     np.testing.assert_allclose(found.sigma, s[0], rtol=1e-5)
     np.testing.assert_allclose(abs(found.v.ravel() @ left[:, 0]), 1, rtol=1e-4)
@@ -68,11 +71,98 @@ def test_power_iteration_converges_to_the_svd(shape, matrix):
 
 def test_power_iteration_never_exceeds_the_norm_and_grows():
     kernel = jnp.asarray(designed(40, 30, np.linspace(1, 0.9, 30)), jnp.float32)
-    u = generic_direction((30,), jnp.float32)
-    values = [float(sx.power_iteration(kernel, u, n_steps=n).sigma) for n in range(9)]
+    pair = generic_direction((30,), jnp.float32), jnp.eye(30)[0]
+    values = [
+        float(sx.power_iteration(kernel, *pair, n_steps=n).sigma) for n in range(9)
+    ]
     assert values == sorted(values)
     assert values[0] < 0.97
     assert values[-1] <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("ratio", [0.0, 1e-4, 0.9, 1.0, 1.1, 1e4])
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64])
+def test_longest_vector_of_a_plane(dtype, ratio, scale):
+    rng = np.random.default_rng(7)
+    pair = rng.standard_normal((2, 9)) + 1j * rng.standard_normal((2, 9))
+    pair = scale * np.array([[1], [ratio]]) * pair
+    pair = (pair if dtype == np.complex64 else pair.real).astype(dtype)
+    c, s = longest(*jnp.asarray(pair))
+    first, second = np.asarray(pair, np.complex128)
+    turned = c * first + s * second
+    across = np.conj(c) * second - np.conj(s) * first
+    want = np.linalg.svd([first, second], compute_uv=False)
+    np.testing.assert_allclose(abs(c) ** 2 + abs(s) ** 2, 1, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(turned), want[0], rtol=1e-6)
+    np.testing.assert_allclose(np.vdot(turned, across), 0, atol=3e-6 * want[0] ** 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64])
+def test_two_vectors_find_a_kernel_of_rank_two_at_once(dtype):
+    # From any two vectors: the plane of its two singular vectors is all there is.
+    rng = np.random.default_rng(4)
+    factors = [rng.standard_normal((2, n, 2)) for n in (30, 20)]
+    left, right = (real + 1j * imaginary for real, imaginary in factors)
+    kernel = (left @ right.T).astype(dtype) if dtype == np.complex64 else (
+        left.real @ right.real.T
+    ).astype(dtype)  # fmt: skip
+    pair = jnp.asarray(rng.standard_normal((2, 20)).astype(dtype))
+    found = sx.power_iteration(jnp.asarray(kernel), *pair)
+    want_left, values, want_right = np.linalg.svd(np.asarray(kernel, np.complex128))
+    np.testing.assert_allclose(found.sigma, values[0], rtol=1e-5)
+    for got, want in (
+        (found.u, want_right[0]),
+        (found.u2, want_right[1]),
+        (found.v, want_left[:, 0].conj()),
+    ):
+        np.testing.assert_allclose(abs(np.vdot(got, want)), 1, rtol=2e-3)
+    np.testing.assert_allclose(abs(np.vdot(found.u, want_right[0])), 1, 1e-5)
+
+
+@pytest.mark.parametrize("spectrum", [np.ones(20), np.r_[1.0, 1.0, np.full(18, 0.5)]])
+def test_a_tie_does_not_turn_u(spectrum):
+    # Which of two equal directions leads must not hang on the rounding of a sum.
+    kernel = jnp.asarray(7 * designed(30, 20, spectrum), jnp.float32)
+    start = sx.power_iteration(kernel, *sx.warm_up(kernel, jnp.ones(20)), n_steps=50)
+    u, u2 = start.u, start.u2
+    for _ in range(100):
+        u, u2, _, sigma = sx.power_iteration(kernel, u, u2)
+    np.testing.assert_allclose(u, start.u, atol=1e-4)
+    np.testing.assert_allclose(sigma, 7, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "second", ["parallel", "almost parallel", "zero", "null space"]
+)
+def test_a_useless_second_vector_does_no_harm(second):
+    kernel = jnp.asarray(designed(30, 20, np.linspace(2, 0, 20)), jnp.float32)
+    u = jnp.asarray(np.random.default_rng(5).standard_normal(20), jnp.float32)
+    u2 = {
+        "parallel": 3 * u,
+        "almost parallel": u + 1e-6 * jnp.roll(u, 1),
+        "zero": 0 * u,
+        "null space": np.linalg.svd(kernel)[2][-1],
+    }[second]
+    found = sx.power_iteration(kernel, u, jnp.asarray(u2, jnp.float32))
+    _, one = power_steps(kernel, u / jnp.linalg.norm(u), 1)
+    assert one * (1 - 1e-5) <= found.sigma <= 2 * (1 + 1e-6)
+    assert abs(found.u @ found.u2) < 0.5  # what it becomes is of use
+    np.testing.assert_allclose(jnp.linalg.norm(found.u2), 1, atol=0.1)
+
+
+@pytest.mark.parametrize("fill", ["ones", "rank one"])
+def test_the_norm_of_a_kernel_of_rank_one_is_not_exceeded(fill):
+    # W u2 is parallel to W u up to rounding: made a unit vector, that rounding would
+    # stand for a direction of its own and add to the norm.
+    rng = np.random.default_rng(6)
+    left, right = np.ones((2, 64)) if fill == "ones" else rng.standard_normal((2, 64))
+    kernel = jnp.asarray(np.outer(left, right), jnp.float32)
+    want = np.linalg.norm(left) * np.linalg.norm(right)
+    u, u2 = sx.warm_up(kernel, generic_direction((64,), jnp.float32))
+    for _ in range(20):
+        u, u2, _, sigma = sx.power_iteration(kernel, u, u2)
+        np.testing.assert_allclose(sigma, want, rtol=1e-6)
 
 
 @geometries
@@ -80,7 +170,7 @@ def test_warm_up_is_within_a_thousandth(shape, matrix):
     kernel = np.random.default_rng(2).standard_normal(shape)
     _, out_shape = matrix.sides(shape)
     start = generic_direction(out_shape, jnp.float32)
-    u = sx.warm_up(jnp.asarray(kernel, jnp.float32), start, matrix)
+    u, _ = sx.warm_up(jnp.asarray(kernel, jnp.float32), start, matrix)
     w = dense(kernel, matrix)
     assert u.shape == out_shape
     np.testing.assert_allclose(np.linalg.norm(w @ u.ravel()), norm(w), rtol=1e-3)
@@ -93,7 +183,7 @@ def test_warm_up_is_within_a_thousandth(shape, matrix):
 )
 def test_warm_up_breaks_down_cleanly_on_a_degenerate_spectrum(spectrum):
     kernel = jnp.asarray(3 * designed(30, 20, spectrum), jnp.float32)
-    u = sx.warm_up(kernel, generic_direction((20,), jnp.float32), n_steps=64)
+    u, _ = sx.warm_up(kernel, generic_direction((20,), jnp.float32), n_steps=64)
     np.testing.assert_allclose(jnp.linalg.norm(u), 1, rtol=1e-5)
     np.testing.assert_allclose(jnp.linalg.norm(kernel @ u), 3, rtol=1e-5)
 
@@ -102,7 +192,7 @@ def test_warm_up_of_a_scaled_identity():
     # Lanczos without a breakdown test returns 5 times too much here after 30 steps.
     kernel = 3 * jnp.eye(40)
     start = generic_direction((40,), jnp.float32)
-    found = sx.power_iteration(kernel, sx.warm_up(kernel, start, n_steps=30))
+    found = sx.power_iteration(kernel, *sx.warm_up(kernel, start, n_steps=30))
     np.testing.assert_allclose(found.sigma, 3, rtol=1e-6)
 
 
@@ -127,7 +217,7 @@ def test_warm_up_of_a_wide_kernel_reaches_its_rank():
     # The start has a part that the kernel maps to zero: one step more than the rank.
     for seed in range(88, 100):
         w = np.random.default_rng(seed).standard_normal((5, 7))
-        u = sx.warm_up(
+        u, _ = sx.warm_up(
             jnp.asarray(w, jnp.float32), generic_direction((7,), jnp.float32)
         )
         np.testing.assert_allclose(

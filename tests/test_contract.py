@@ -6,6 +6,7 @@ the matrices that `cases.py` cuts out of a params tree without specjax.
 
 import contextlib
 import functools
+import re
 
 import chex
 import flax.linen as nn
@@ -18,6 +19,7 @@ from flax import nnx
 
 import specjax as sx
 from tests.cases import CASES, Case, designed, enable_x64, norm, rows
+from tests.reference import assert_same_line, power_steps
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 BY_NAME = {case.name: case for case in CASES}
@@ -157,20 +159,16 @@ def drifting_norms(shape, seed, steps=200):
         yield norm_by_gram(rows(np.asarray(params_sn["layer"]["kernel"], np.float64)))
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("shape", [(128, 128), (3, 3, 32, 64)], ids=str)
+# Among these the second singular value overtakes the first in (128, 128) with seed 4,
+# (216, 48) with seed 1 and (10, 64) with seed 5: one vector lags by 2e-3 to 3e-3 there.
+@pytest.mark.parametrize(("shape", "seed"), [
+    ((128, 128), 0), ((128, 128), 2), ((128, 128), 4), ((216, 48), 1), ((10, 64), 5),
+    ((3, 3, 32, 64), 0), ((3, 3, 32, 64), 1), ((64, 256), 0),
+], ids=str)  # fmt: skip
 def test_n2_one_step_per_update_tracks_drifting_weights(shape, seed):
     norms = list(drifting_norms(shape, seed))
-    assert max(norms) <= 1.001
+    assert max(norms) <= 1.0005
     assert min(norms) >= 1 - 1e-5
-
-
-def test_n2_a_crossing_of_the_two_leading_values_costs_little_and_passes():
-    # Seed 4 is one in which the second singular value overtakes the first. No single
-    # power step sees that at once: docs/design/0002-numbers.md.
-    norms = list(drifting_norms((128, 128), seed=4))
-    assert 1.001 < max(norms) <= 1.004
-    assert np.mean(norms) <= 1.001
 
 
 # N3: scale-free
@@ -247,8 +245,9 @@ def test_n4_sigma_of_a_zero_kernel_is_zero_and_u_a_unit_vector():
         entry = state["layer"]["kernel"]
         assert entry["sigma"] == 0
         np.testing.assert_allclose(np.linalg.norm(entry["u"]), 1, rtol=1e-5)
-    u, v, sigma = sx.power_iteration(jnp.zeros((20, 12)), jnp.eye(12)[3])
-    np.testing.assert_array_equal(u, np.eye(12)[3])
+    pair = jnp.eye(12)[3:5]
+    u, u2, v, sigma = sx.power_iteration(jnp.zeros((20, 12)), *pair)
+    np.testing.assert_array_equal(jnp.stack([u, u2]), pair)
     assert (sigma, np.abs(v).max()) == (0, 0)
 
 
@@ -312,14 +311,15 @@ def test_n6_u_leaves_a_direction_that_no_longer_leads(make):
     step = jax.jit(sx.sn_apply)
     for _ in range(200):  # as converged as it gets: nothing left on the second block
         _, state = step(before, state)
-    for _ in range(36):
+    for _ in range(24):
         after_sn, state = step(after, state)
     assert norm(np.asarray(after_sn["layer"]["kernel"], np.float64)) <= 1.001
 
 
 def test_n6_u_leaves_the_null_space():
     kernel = jnp.asarray(np.diag([0.0, 1.0, 0.7, 0.5]), jnp.float32)
-    state = {"layer": {"kernel": {"u": jnp.eye(4)[0], "sigma": jnp.float32(1.0)}}}
+    state = {"u": jnp.eye(4)[0], "u2": jnp.zeros(4), "sigma": jnp.float32(1.0)}
+    state = {"layer": {"kernel": state}}
     params = {"layer": {"kernel": kernel}}
     step = jax.jit(sx.sn_apply)
     for _ in range(40):
@@ -733,22 +733,22 @@ def test_n10_eval_reads_each_kernel_once():
     state = sx.sn_init(params)
 
     def products(update):
-        apply = functools.partial(sx.sn_apply, update_stats=update)
-        jaxpr = str(jax.make_jaxpr(apply)(params, state))
-        return jaxpr.count("= reduce_sum[axes=(3,)") + jaxpr.count(
-            "= reduce_sum[axes=(0, 1, 2)"
-        )
+        apply = jax.jit(functools.partial(sx.sn_apply, update_stats=update))
+        program = apply.lower(params, state).as_text()
+        kernel = "x".join(map(str, shape))
+        return re.findall(rf"multiply .* tensor<((?:2x)?){kernel}xf32>", program)
 
-    # The norm of v is a reduce over (0, 1, 2) too.
-    assert products(True) == 3
-    assert products(False) == 2
+    # In training two contractions, each of a pair of vectors; in both the rescaling.
+    assert sorted(products(True)) == ["", "2x", "2x"]
+    assert products(False) == ["", ""]
 
 
 def test_n10_eval_uses_u_as_it_is():
     params = {"layer": {"kernel": jnp.asarray(designed(9, 6, DECAY[:6]), jnp.float32)}}
     u = jnp.asarray(np.random.default_rng(0).standard_normal(6), jnp.float32)
     u = u / jnp.linalg.norm(u)
-    state = {"layer": {"kernel": {"u": u, "sigma": jnp.float32(1)}}}
+    entry = {"u": u, "u2": jnp.ones(6), "sigma": jnp.float32(1)}
+    state = {"layer": {"kernel": entry}}
     got, _ = sx.sn_apply(params, state, update_stats=False)
     w = np.asarray(params["layer"]["kernel"], np.float64)
     want = w / np.linalg.norm(w @ np.asarray(u, np.float64))
@@ -892,21 +892,21 @@ def test_bound_may_be_traced():
     np.testing.assert_allclose(got, [0.5, 2.0], rtol=1e-3)
 
 
+@pytest.mark.parametrize("second", [False, True], ids=["one vector", "two vectors"])
 @pytest.mark.parametrize("n_steps", [1, 2, 5])
-def test_n_steps_are_power_steps(n_steps):
+def test_n_steps_are_power_steps(n_steps, second):
     matrix = designed(12, 9, np.linspace(1, 0.3, 9))
     params = {"layer": {"kernel": jnp.asarray(matrix, jnp.float32)}}
-    u = np.ones(9) / 3
-    state = {
-        "layer": {"kernel": {"u": jnp.asarray(u, jnp.float32), "sigma": jnp.float32(0)}}
-    }
+    u, u2 = np.ones(9) / 3, np.eye(9)[2] if second else None
+    entry = {"u": u, "u2": np.eye(9)[2] if second else np.zeros(9), "sigma": 0}
+    state = {"layer": {"kernel": jax.tree.map(jnp.float32, entry)}}
     _, after = sx.sn_apply(params, state, n_steps=n_steps)
-    for _ in range(n_steps):
-        v = matrix @ u / np.linalg.norm(matrix @ u)
-        sigma = np.linalg.norm(v @ matrix)
-        u = v @ matrix / sigma
-    np.testing.assert_allclose(after["layer"]["kernel"]["u"], u, atol=1e-5)
-    np.testing.assert_allclose(after["layer"]["kernel"]["sigma"], sigma, rtol=1e-5)
+    u, sigma = power_steps(matrix, u, n_steps, u2)
+    if second or n_steps == 1:
+        assert_same_line(after["layer"]["kernel"]["u"], u, 1e-3)
+        np.testing.assert_allclose(after["layer"]["kernel"]["sigma"], sigma, rtol=1e-4)
+    else:  # from the second step on there are two vectors, and they are better
+        assert sigma < after["layer"]["kernel"]["sigma"] <= 1 + 1e-6
 
 
 def test_a_whole_nnx_model_with_the_functions_alone():

@@ -99,7 +99,7 @@ def test_a_tree_that_is_one_kernel():
 
     w = jax.random.normal(jax.random.key(0), (6, 5))
     got, state = sx.sn_apply(w, sx.sn_init(w, kernels=kernels), kernels=kernels)
-    assert state.keys() == {"u", "sigma"}
+    assert state.keys() == {"u", "u2", "sigma"}
     assert abs(norm(np.asarray(got, np.float64)) - 1) < 1e-3
 
 
@@ -132,7 +132,7 @@ def test_flax_names_are_what_the_rule_expects():
     flat, _ = jax.tree_util.tree_flatten_with_path(params)
     want = sum(path[-1].key == "kernel" for path, _ in flat)
     state = sx.sn_init(params)
-    assert len(jax.tree.leaves(state)) == 2 * want
+    assert len(jax.tree.leaves(state)) == 3 * want
 
 
 def test_haiku_presets_by_svd():
@@ -196,7 +196,7 @@ def test_equinox_preset_by_svd():
     params, static = eqx.partition(model, eqx.is_inexact_array)
     sn = sx.spectral_norm(kernels=sx.equinox_kernels(model))
     got, state = sn.apply(params, sn.init(params))
-    assert len(jax.tree.leaves(state)) == 2 * (4 + 2 + 1 + 1 + 2)
+    assert len(jax.tree.leaves(state)) == 3 * (4 + 2 + 1 + 1 + 2)
     flat = {
         "attention": got.attention.query_proj.weight,
         "cell": got.cell.weight_hh,

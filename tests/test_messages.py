@@ -149,6 +149,8 @@ def test_a_state_that_does_not_fit_names_every_path():
     assert text.splitlines() == [
         "state Dense_0/kernel/u: got float32[5]; need float32[4]. Try: state = "
         "sn_init(params) with the same kernels=....",
+        "state Dense_0/kernel/u2: got nothing; need float32[4]. Try: state = "
+        "sn_init(params) with the same kernels=....",
         "state Dense_1/kernel/u: got float32[5]; need no such entry. Try: state = "
         "sn_init(params) with the same kernels=....",
     ]
@@ -210,10 +212,17 @@ def test_the_arrows_check_what_they_are_given():
     w = jnp.ones((3, 4))
     for call, need in (
         (
-            lambda: sx.power_iteration(w, jnp.ones(3)),
+            lambda: sx.power_iteration(w, jnp.ones(3), jnp.ones(4)),
             "u: got shape (3,); need shape (4,)",
         ),
-        (lambda: sx.power_iteration(w, jnp.ones(4), n_steps=-1), "n_steps: got -1"),
+        (
+            lambda: sx.power_iteration(w, jnp.ones(4), jnp.ones(3)),
+            "u2: got shape (3,); need shape (4,)",
+        ),
+        (
+            lambda: sx.power_iteration(w, jnp.ones(4), jnp.ones(4), n_steps=-1),
+            "n_steps: got -1",
+        ),
         (lambda: sx.warm_up(w, jnp.ones(1)), "u: got shape (1,); need shape (4,)"),
         (lambda: sx.sigma(w, jnp.ones(4), jnp.ones(4)), "v: got shape (4,); need"),
         (lambda: sx.normalize(w, jnp.ones(4)), "sigma: got shape (4,); need shape ()"),
