@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkab
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AxisType
+from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Inexact
 
 from specjax import _errors
@@ -185,7 +185,7 @@ def placed_as_output(kernel: Array, linear_map: LinearMap, vector: Array) -> Arr
     On an explicit mesh a sharding is part of the type: what a loop carries, and the two
     sides of a `where`, must have the same. Elsewhere this is the vector itself.
     """
-    if AxisType.Explicit not in jax.typeof(kernel).sharding.mesh.axis_types:
+    if not _on_explicit_mesh(kernel):
         return vector
     product = jax.eval_shape(
         lambda: linear_map.apply(kernel, linear_map.adjoint(kernel, vector))
@@ -231,9 +231,23 @@ def over_batch(function: Callable[_P, _R]) -> Callable[_P, _R]:
         one = functools.partial(function, linear_map=whole.one(), **options)
         for gone, axis in reversed(list(enumerate(whole.batch_axis))):
             one = jax.vmap(one, in_axes=(axis - gone, *(0 for _ in vectors)))
-        return one(kernel, *vectors)
+        return one(kernel, *(_placed_as_stack(kernel, whole, v) for v in vectors))
 
     return lifted  # type: ignore[return-value]  # a wrapper with the same signature
+
+
+def _placed_as_stack(kernel: Array, whole: LinearMap, vector: Array) -> Array:
+    """Returns the vectors of a stack, its batch axes sharded as the kernel's are."""
+    if not whole.batch_axis or not _on_explicit_mesh(kernel):
+        return vector
+    spec = jax.typeof(kernel).sharding.spec
+    rest = jax.typeof(vector).sharding.spec[len(whole.batch_axis) :]
+    spec = PartitionSpec(*(spec[axis] for axis in whole.batch_axis), *rest)
+    return jax.sharding.reshard(vector, spec)
+
+
+def _on_explicit_mesh(array: Array) -> bool:
+    return AxisType.Explicit in jax.typeof(array).sharding.mesh.axis_types
 
 
 def as_tuple(axes: Axes | None) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ library call, so it fuses, it works on every backend, and a sharded side stays s
 """
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ from jaxtyping import Array, Inexact, Real
 
 from specjax._vectors import unit
 
+_Pair: TypeAlias = tuple[Array, Array]
+
 # A second vector with less than this share of it outside the first is taken for
 # parallel: what is left of it would be rounding.
 PARALLEL = 1e-3
@@ -20,7 +23,7 @@ PARALLEL = 1e-3
 
 def products(
     product: Callable[[Array, Array], Array], kernel: Array, first: Array, second: Array
-) -> tuple[Array, Array]:
+) -> _Pair:
     """Returns both products of a kernel, which is read once and not copied.
 
     The compilers for TPU and GPU merge two sums over one array, casts included; the one
@@ -28,13 +31,15 @@ def products(
     cast is not shared with another read of it (see `read_anew`).
     """
 
-    def side_by_side(kernel: Array, *vectors: Array) -> tuple[Array, ...]:
-        kernel, vectors = lax.optimization_barrier((kernel, vectors))
-        return tuple(product(kernel, vector) for vector in vectors)
+    def side_by_side(kernel: Array, first: Array, second: Array) -> _Pair:
+        kernel, first, second = lax.optimization_barrier((kernel, first, second))
+        return product(kernel, first), product(kernel, second)
 
-    def as_one(kernel: Array, *vectors: Array) -> tuple[Array, ...]:
-        kernel, pair = lax.optimization_barrier((kernel, jnp.stack(vectors)))
-        return tuple(jax.vmap(product, in_axes=(None, 0))(kernel, pair))
+    def as_one(kernel: Array, first: Array, second: Array) -> _Pair:
+        pair = jnp.stack([first, second])
+        kernel, pair = lax.optimization_barrier((kernel, pair))
+        first, second = jax.vmap(product, in_axes=(None, 0))(kernel, pair)
+        return first, second
 
     return lax.platform_dependent(
         kernel, first, second, cpu=as_one, default=side_by_side

@@ -99,15 +99,19 @@ def _power_iteration(
 ) -> SingularVectors:
     kernel, u, u2 = map(lax.stop_gradient, (kernel, u, u2))
     if n_steps == 0:
-        new = SingularVectors(u, u2, *unit(linear_map.adjoint(read_anew(kernel, u), u)))
+        v, value = unit(linear_map.adjoint(read_anew(kernel, u), u))
+        new = SingularVectors(u, u2, v, value)
     else:
         u, u2 = (placed_as_output(kernel, linear_map, vector) for vector in (u, u2))
 
         def step(_: Any, pair: tuple[Array, Array]) -> tuple[Array, Array]:
-            return _step(kernel, *pair, linear_map)[:2]
+            new = _step(kernel, *pair, linear_map)
+            return new.u, new.u2
 
-        pair = lax.fori_loop(0, n_steps - 1, step, (u, u2)) if n_steps > 1 else (u, u2)
-        new = _step(kernel, *pair, linear_map)
+        first, second = u, u2
+        if n_steps > 1:
+            first, second = lax.fori_loop(0, n_steps - 1, step, (u, u2))
+        new = _step(kernel, first, second, linear_map)
     usable = jnp.isfinite(new.sigma) & (new.sigma > 0)
     return SingularVectors(
         jnp.where(usable, new.u, u),

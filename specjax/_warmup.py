@@ -82,10 +82,12 @@ def _bidiagonalize(
 
     With the basis vectors u_j and v_j: ``u_j W^H = beta_j v_(j-1) + alpha_j v_j``.
     """
-    like_in = jnp.zeros_like(linear_map.adjoint(kernel, start))
+    # A zero of this very kernel. On an explicit mesh, under vmap, a constant does not
+    # tell the scan how its carry is sharded.
+    zero = 0 * jnp.sum(jnp.abs(start))
+    like_in = jnp.zeros_like(linear_map.adjoint(kernel, start)) + zero
     ins = jnp.broadcast_to(like_in, (n_steps, *like_in.shape))
-    outs = jnp.broadcast_to(jnp.zeros_like(start), (n_steps, *start.shape))
-    zero = jnp.zeros((), jnp.finfo(start.dtype).dtype)
+    outs = jnp.broadcast_to(0 * start, (n_steps, *start.shape))
 
     def step(carry, j):
         ins, outs, u, beta, scale = carry

@@ -4,8 +4,8 @@ import os
 
 # One BLAS thread: the SVDs are small, and pytest-xdist has the other cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# Most of the time goes into compiling small programs: the least of LLVM's levels that
-# vectorizes does for them. What XLA itself does to a program is the same on every level.
+# Most of the time goes into compiling small programs, for which LLVM's first level will
+# do. What XLA itself does to a program is the same on every level.
 os.environ["XLA_FLAGS"] = " ".join((
     "--xla_backend_optimization_level=1",
     os.environ.get("XLA_FLAGS", ""),

@@ -1,0 +1,199 @@
+"""Sharded kernels, on automatic and on explicit meshes: same results, no kernel moved.
+
+The oracle of the numbers is the single device; that of the traffic is the compiled
+program's text.
+"""
+
+import functools
+import math
+import re
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import specjax as sx
+from specjax.optax import keep_spectral_norm
+from tests.cases import norm
+
+
+class Sharded(NamedTuple):
+    """A kernel, how it lies on the mesh ("a", "b"), and where its u lies then."""
+
+    shape: tuple[int, ...]
+    matrix: sx.Matrix
+    kernel: P
+    u: P
+
+
+DENSE, CONV, QUERY, EXPERTS = (16, 24), (3, 3, 16, 24), (16, 4, 6), (4, 16, 24)
+HEADS = sx.Matrix(in_axis=0, out_axis=(1, 2))
+STACK = sx.Matrix(batch_axis=0)
+CASES = {
+    "dense on in": Sharded(DENSE, sx.Matrix(), P("a"), P(None)),
+    "dense on out": Sharded(DENSE, sx.Matrix(), P(None, "b"), P("b")),
+    "dense on both": Sharded(DENSE, sx.Matrix(), P("a", "b"), P("b")),
+    "dense on in twice": Sharded(DENSE, sx.Matrix(), P(("a", "b")), P(None)),
+    "conv on in": Sharded(CONV, sx.Matrix(), P(None, None, "b"), P(None)),
+    "conv on both": Sharded(CONV, sx.Matrix(), P(None, None, "a", "b"), P("b")),
+    "query on heads": Sharded(QUERY, HEADS, P(None, "b"), P("b", None)),
+    "query on all": Sharded(QUERY, HEADS, P("a", "b"), P("b", None)),
+    "experts on batch": Sharded(EXPERTS, STACK, P("a"), P("a", None)),
+    "experts on batch and out": Sharded(EXPERTS, STACK, P("b", None, "a"), P("b", "a")),
+    "experts on in and out": Sharded(EXPERTS, STACK, P(None, "a", "b"), P(None, "b")),
+}
+AUTOMATIC = ("conv on in", "query on all", "experts on batch and out")
+both_kinds = pytest.mark.parametrize(
+    "kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"]
+)
+# On an automatic mesh nothing of ours depends on the sharding: a few cases will do.
+every_case = pytest.mark.parametrize(
+    ("case", "kind"),
+    [
+        pytest.param(CASES[name], kind, id=f"{name}-{kind.name.lower()}")
+        for name in CASES
+        for kind in (AxisType.Auto, AxisType.Explicit)
+        if kind is AxisType.Explicit or name in AUTOMATIC
+    ],
+)
+
+
+def make_mesh(kind):
+    return jax.make_mesh((2, 2), ("a", "b"), axis_types=(kind, kind))
+
+
+def functions(case, **options):
+    return sx.spectral_norm(kernels={".*": case.matrix}, **options)
+
+
+def on_one_device(case):
+    return {"w": jax.random.normal(jax.random.key(3), case.shape)}
+
+
+def collectives(program):
+    """Returns (operation, bytes of its result) for each one in a compiled program."""
+    found = re.findall(
+        r"= (\S.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|"
+        r"collective-permute|collective-broadcast)(?:-start)?\(",
+        program,
+    )
+    return [
+        (operation, sum(4 * math.prod(sizes(shape)) for shape in shapes_of(result)))
+        for result, operation in found
+    ]
+
+
+def shapes_of(result):
+    shapes = re.findall(r"f32\[([\d,]*)\]", result)
+    assert len(shapes) == len(re.findall(r"\[", result))
+    return shapes
+
+
+def sizes(shape):
+    return [int(size) for size in shape.split(",") if size]
+
+
+@every_case
+def test_results_are_the_single_devices_and_shardings_a_fixed_point(case, kind):
+    sn, plain, mesh = functions(case, n_steps=2), on_one_device(case), make_mesh(kind)
+    want_state = sn.init(plain)
+    want = sn.apply(plain, want_state), sn.fuse(plain, want_state)
+    with jax.set_mesh(mesh):
+        params = jax.device_put(plain, NamedSharding(mesh, case.kernel))
+        state = jax.jit(sn.init)(params)
+        new_params, new_state = jax.jit(sn.apply)(params, state)
+        fused = jax.jit(sn.fuse)(params, state)
+    for name, u in (("u", case.u), ("u2", case.u), ("sigma", case.u)):
+        entry = state["w"][name]
+        natural = NamedSharding(mesh, P(*u[: entry.ndim]))
+        assert entry.sharding.is_equivalent_to(natural, entry.ndim), name
+    types = functools.partial(jax.tree.map, jax.typeof)
+    assert types((new_params, new_state)) == types((params, state))
+    assert types(fused) == types(params)
+    same = functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=2e-6)
+    jax.tree.map(same, ((new_params, new_state), fused), want)
+
+
+@every_case
+def test_no_kernel_is_moved(case, kind):
+    sn, mesh = functions(case), make_mesh(kind)
+    n_in, n_out = (math.prod(s) for s in case.matrix.resolve(case.shape).one().sides(
+        case.shape[len(case.matrix.resolve(case.shape).batch_axis) :]
+    ))  # fmt: skip
+    n_kernels = case.shape[0] if case.matrix is STACK else 1
+    budget = 8 * n_kernels * (n_in + n_out) + 64 * n_kernels
+
+    def loss(params, state, direction):
+        normalized, state = sn.apply(params, state)
+        return jnp.sum(normalized["w"] * direction["w"]), state
+
+    with jax.set_mesh(mesh):
+        params = jax.device_put(on_one_device(case), NamedSharding(mesh, case.kernel))
+        state = jax.jit(sn.init)(params)
+        forward = jax.jit(sn.apply).lower(params, state)
+        evaluate = jax.jit(functools.partial(sn.apply, update_stats=False))
+        evaluate = evaluate.lower(params, state)
+        backward = jax.jit(jax.grad(loss, has_aux=True)).lower(params, state, params)
+    for step in (forward, evaluate, backward):
+        found = collectives(step.compile().as_text())
+        assert {operation for operation, _ in found} <= {"all-reduce"}
+        assert sum(n_bytes for _, n_bytes in found) <= budget
+
+
+def test_the_traffic_counter_sees_a_gather():
+    mesh = make_mesh(AxisType.Auto)
+    split = jax.device_put(jnp.ones((16, 24)), NamedSharding(mesh, P("a")))
+    gather = jax.jit(lambda w: w * 2, out_shardings=NamedSharding(mesh, P()))
+    assert collectives(gather.lower(split).compile().as_text()) == [
+        ("all-gather", 4 * 16 * 24)
+    ]
+
+
+@both_kinds
+def test_a_replicated_state_becomes_the_natural_one(kind):
+    case, mesh = CASES["dense on both"], make_mesh(kind)
+    sn, plain = functions(case), on_one_device(case)
+    state = sn.init(plain)
+    with jax.set_mesh(mesh):
+        params = jax.device_put(plain, NamedSharding(mesh, case.kernel))
+        state = jax.device_put(state, NamedSharding(mesh, P()))
+        out, after = jax.jit(sn.apply)(params, state)
+        again, last = jax.jit(sn.apply)(params, after)
+    assert jax.typeof(last["w"]["u"]) == jax.typeof(after["w"]["u"])
+    for normalized in (out, again):
+        np.testing.assert_allclose(norm(np.float64(normalized["w"])), 1, rtol=1e-3)
+
+
+@both_kinds
+def test_renormalize_on_a_mesh(kind):
+    case, mesh = CASES["dense on both"], make_mesh(kind)
+    tx = keep_spectral_norm(kernels={".*": case.matrix})
+    with jax.set_mesh(mesh):
+        params = jax.device_put(on_one_device(case), NamedSharding(mesh, case.kernel))
+        state = jax.jit(tx.init)(params)
+        updates, after = jax.jit(tx.update)(params, state, params)
+    types = functools.partial(jax.tree.map, jax.typeof)
+    assert types((updates, after)) == types((params, state))
+    new = np.float64(params["w"]) + np.float64(updates["w"])
+    np.testing.assert_allclose(norm(new), 1, rtol=1e-3)
+
+
+def test_partitioned_params_keep_their_boxes_on_a_mesh():
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            init = nn.initializers.lecun_normal()
+            return nn.Dense(24, kernel_init=nn.with_partitioning(init, ("a", "b")))(x)
+
+    mesh, model = make_mesh(AxisType.Auto), Model()
+    with jax.set_mesh(mesh):
+        boxed = jax.jit(model.init)(jax.random.key(0), jnp.ones((2, 16)))["params"]
+        out, _ = jax.jit(sx.sn_apply)(boxed, jax.jit(sx.sn_init)(boxed))
+    kernel = out["Dense_0"]["kernel"]
+    assert kernel.names == ("a", "b")
+    np.testing.assert_allclose(norm(np.float64(kernel.value)), 1, rtol=1e-3)
