@@ -30,7 +30,7 @@ def sn_init(
         key: PRNG key for the start vectors; without one they are fixed.
 
     Returns:
-        A nested dict that mirrors the params, with ``u`` and ``sigma`` for each kernel.
+        A nested dict that mirrors the params: ``u``, ``u2``, ``sigma`` for each kernel.
 
     Raises:
         ValueError, TypeError: if no leaf is a kernel, or one does not fit its map.

@@ -33,10 +33,10 @@ class SpectralNorm(nn.Module):
     """Calls a layer with its kernels normalized; the layer's params stay as they are.
 
     The state is in `collection_name`, below this module's name, and mirrors the layer's
-    params: ``{"SpectralNorm_0": {"kernel": {"u": ..., "sigma": ...}}}``. It is warm
-    after `init`. In evaluation u is used as it is. Called several times in one forward
-    pass, at one level of transformations, the layer gets the same kernel each time and
-    takes one step.
+    params: ``{"SpectralNorm_0": {"kernel": {"u": ..., "u2": ..., "sigma": ...}}}``. It
+    is warm after `init`. In evaluation u is used as it is. Called several times in one
+    forward pass, at one level of transformations, the layer gets the same kernel each
+    time and takes one step.
 
     Attributes:
         layer_instance: the layer: Dense, Conv, attention, or a module of your own.

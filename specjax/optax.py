@@ -18,7 +18,7 @@ class KeepSpectralNormState(NamedTuple):
     """What `keep_spectral_norm` carries.
 
     Attributes:
-        power_iteration: the state of `specjax.sn_init`: u and sigma of each kernel,
+        power_iteration: the state of `specjax.sn_init`: u, u2, sigma of each kernel,
             sigma being the norm after the inner update and before the rescaling.
     """
 

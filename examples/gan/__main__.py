@@ -110,7 +110,8 @@ def _load(config: Config) -> Dataset:
     data = load(config.dataset, config.data_dir)
     if config.batch_size > len(data):
         raise UserError(
-            f"--batch-size {config.batch_size} is more than the {len(data):,} images."
+            f"--batch-size {config.batch_size} is out of range: expected at most the "
+            f"{len(data):,} images of the data set."
         )
     return data
 

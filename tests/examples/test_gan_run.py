@@ -156,7 +156,10 @@ def test_a_folder_with_other_files_is_refused(
         (["--steps", "0"], "--steps 0 is out of range: expected 1 to"),
         (["--steps", "ten"], "Argument --steps: invalid int value: 'ten'"),
         (["--batch-size", "1"], "--batch-size 1 is out of range"),
-        (["--batch-size", "1798"], "--batch-size 1798 is more than the 1,797 images"),
+        (
+            ["--batch-size", "1798"],
+            "--batch-size 1798 is out of range: expected at most the 1,797 images",
+        ),
         (["--seed", "-1"], "--seed -1 is out of range"),
         (["--dataset", "cats"], "invalid choice: 'cats'"),
         (["--dataset", "mnist"], "--dataset mnist needs --data-dir"),
