@@ -13,6 +13,7 @@ from specjax._presets import equinox_kernels as equinox_kernels
 from specjax._presets import haiku_kernels as haiku_kernels
 from specjax._linear_map import LinearMap as LinearMap
 from specjax._linear_map import Matrix as Matrix
+from specjax._conv import Conv as Conv
 from specjax._warmup import warm_up as warm_up
 from specjax._power import SingularVectors as SingularVectors
 from specjax._power import power_iteration as power_iteration

@@ -5,14 +5,18 @@ the Linen and the NNX wrapper is here; neither library is imported.
 """
 
 import re
-from typing import Any
+from typing import Any, TypeAlias
 
 from jax.typing import DTypeLike
 
 from specjax import _errors
+from specjax._conv import Conv
 from specjax._kernels import Kernels, Rule, select
 from specjax._linear_map import LinearMap, Matrix, as_tuple
-from specjax._tree import Path, join, replace_leaves
+from specjax._state import expected
+from specjax._tree import Path, join, named_leaves, replace_leaves
+
+Shape: TypeAlias = tuple[int, ...]
 
 
 def layer_kernel(matrix: Matrix, rank: int, name: str = "kernel") -> Rule:
@@ -39,6 +43,72 @@ def general_kernel(n_batch: int, n_in: int, n_out: int) -> Rule:
     batch_axis = tuple(range(-rank, -n_in - n_out))
     matrix = Matrix(out_axis=tuple(range(-n_out, 0)), batch_axis=batch_axis)
     return layer_kernel(matrix, rank)
+
+
+def input_shape(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Shape:
+    """Returns the shape of a call's first argument, () if it has none."""
+    return getattr(args[0] if args else kwargs.get("inputs"), "shape", ())
+
+
+def operator_kernel(layer: Any, inputs: Shape, *, transposed: bool = False) -> Rule:
+    """Returns the rule of a convolution layer whose norm is that of the operator.
+
+    Args:
+        layer: a Conv or ConvTranspose of Flax; both libraries have the same words.
+        inputs: shape of its input, (..., spatial axes, channels).
+        transposed: whether it is a ConvTranspose.
+    """
+    size = layer.kernel_size
+    n_spatial = len(size) if isinstance(size, tuple | list) else 1
+    if getattr(layer, "mask", None) is not None:
+        why = "whose mask changes the kernel after it is normalized"
+        return refuse_kernel(f"a {type(layer).__name__}", why)
+    words = {
+        "input_shape": tuple(inputs[-n_spatial - 1 : -1]),
+        "window_strides": _plain(layer.strides),
+        "padding": _plain(layer.padding),
+        "rhs_dilation": _plain(layer.kernel_dilation),
+        "transposed": transposed,
+    }
+    if transposed:
+        words["transpose_kernel"] = layer.transpose_kernel
+    else:
+        words["lhs_dilation"] = _plain(layer.input_dilation)
+        words["feature_group_count"] = layer.feature_group_count
+
+    def rule(path: Path, leaf: Any) -> LinearMap | None:
+        if path != ("kernel",):
+            return None
+        n_stacks = len(leaf.shape) - n_spatial - 2
+        return Conv(**words, batch_axis=tuple(range(n_stacks)))
+
+    return rule
+
+
+def _plain(word: Any) -> Any:
+    """Returns strides, dilation or padding as `Conv` takes them: Flax's None is one."""
+    if isinstance(word, tuple | list):
+        return tuple(map(_plain, word))
+    return 1 if word is None else word
+
+
+def check_input_size(
+    where: str, params: Any, state: Any, kernels: Kernels, inputs: Shape
+) -> None:
+    """Raises a ValueError if the operators of this input are not those of the state."""
+    held = named_leaves(state)
+    for path, (kernel, linear_map) in select(params, kernels).items():
+        u = held.get((*path, "u"))
+        need = expected(kernel, linear_map).u.shape
+        if isinstance(linear_map, Conv) and u is not None and u.shape != need:
+            message = _errors.complaint(
+                f"{where}: {join(path)}",
+                got=f"an input of shape {inputs}, whose u has shape {need}",
+                need=f"the input size that the state was made for, with u of {u.shape}",
+                fix="an input of that size, a new state from init with this one, or "
+                "operator=False, whose matrix is the same for every size",
+            )
+            raise ValueError(message)
 
 
 def matrices_only(rule: Rule) -> Rule:
@@ -102,6 +172,24 @@ def cast(params: Any, kernels: Kernels, dtype: DTypeLike | None) -> Any:
     return replace_leaves(
         params, {p: kernel.astype(dtype) for p, (kernel, _) in selected}
     )
+
+
+def refuse_operator(name: str) -> Rule:
+    """Returns the rule of a layer whose kernels are operators that no one knows."""
+
+    def rule(path: Path, leaf: Any) -> LinearMap | None:
+        if path[-1:] != ("kernel",):
+            return None
+        message = _errors.complaint(
+            join(path),
+            got=f"operator=True and the kernel {_errors.describe(leaf)} of a {name}",
+            need="a convolution of Flax itself, whose words say what the operator is",
+            fix="wrapping each convolution inside it, or kernels={'.../kernel': "
+            "specjax.Conv(input_shape=..., ...)}",
+        )
+        raise _errors.UndecidedKernelError(message)
+
+    return rule
 
 
 def refuse_kernel(what: str, why: str) -> Rule:

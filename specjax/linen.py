@@ -16,12 +16,17 @@ from jax.typing import DTypeLike
 from specjax import _errors
 from specjax._kernels import Kernels, Rule, as_rule, flax_kernels
 from specjax._layers import (
+    Shape,
     cast,
+    check_input_size,
     einsum_kernel,
     general_kernel,
+    input_shape,
     layer_kernel,
     matrices_only,
+    operator_kernel,
     refuse_kernel,
+    refuse_operator,
 )
 from specjax._linear_map import Matrix
 from specjax._once import Once
@@ -52,6 +57,9 @@ class SpectralNorm(nn.Module):
         grad_sigma: False holds sigma constant in the derivative (SNGP).
         kernels: which leaves of the layer's params are kernels, as for `sn_init`. None:
             read off the layer where flax defines it, `flax_kernels` otherwise.
+        operator: the norm of a convolution is that of the operator on images of the
+            size of the input, with the layer's own strides, padding and dilation; not
+            that of the reshaped kernel, which is smaller. The state is of that size.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp
@@ -77,6 +85,7 @@ class SpectralNorm(nn.Module):
     cap: bool = False
     grad_sigma: bool = True
     kernels: Kernels | None = None
+    operator: bool = False
 
     def __post_init__(self) -> None:
         """Keeps the order of a mapping, which flax would sort by its keys."""
@@ -101,16 +110,19 @@ class SpectralNorm(nn.Module):
                 it has no state for the layer's kernels, if the layer has no kernel or
                 one that is undecided, or if an option is out of range.
         """
+        inputs = input_shape(args, kwargs)
         if self.is_initializing():
-            self._init_state(*args, **kwargs)
+            self._init_state(inputs, *args, **kwargs)
         update = self._update(update_stats)
         return nn.map_variables(
             lambda layer: layer(*args, **kwargs),
             "params",
-            trans_in_fn=functools.partial(self._normalized, update=update),
+            trans_in_fn=functools.partial(
+                self._normalized, inputs=inputs, update=update
+            ),
         )(self.layer_instance)
 
-    def _init_state(self, *args: Any, **kwargs: Any) -> None:
+    def _init_state(self, inputs: Shape, *args: Any, **kwargs: Any) -> None:
         self.layer_instance(*args, **kwargs)  # makes its params, just as without us
         params = self.layer_instance.variables.get("params", {})
         if not params:
@@ -122,7 +134,7 @@ class SpectralNorm(nn.Module):
             )
             raise ValueError(message)
         with self._named_errors():
-            state = sn_init(params, kernels=self._kernels())
+            state = sn_init(params, kernels=self._kernels(inputs))
         for name, entry in state.items():
             self.variable(self.collection_name, name, lambda entry=entry: entry)
 
@@ -151,8 +163,8 @@ class SpectralNorm(nn.Module):
             raise ValueError(message)
         return mutable if update_stats is None else bool(update_stats)
 
-    def _normalized(self, variables: Any, *, update: bool) -> Any:
-        params, kernels = variables["params"], self._kernels()
+    def _normalized(self, variables: Any, *, inputs: Shape, update: bool) -> Any:
+        params, kernels = variables["params"], self._kernels(inputs)
         # Below our name there may also be the layer's own statistics.
         held = self.variables.get(self.collection_name, {})
         state = {name: entry for name, entry in held.items() if name in params}
@@ -173,6 +185,8 @@ class SpectralNorm(nn.Module):
             update_stats=update,
             grad_sigma=self.grad_sigma,
         )
+        if self.operator:
+            check_input_size(self._where(), params, state, kernels, inputs)
         with self._named_errors():
             if not update:
                 params, _ = apply(params, state)
@@ -189,10 +203,13 @@ class SpectralNorm(nn.Module):
             object.__setattr__(self, "_once_per_pass", Once())
         return self.__dict__["_once_per_pass"]
 
-    def _kernels(self) -> Kernels:
+    def _kernels(self, inputs: Shape) -> Kernels:
         if self.kernels is not None:
             return self.kernels
-        rule = _layer_rule(self.layer_instance)
+        if self.operator:
+            rule = _operator_rule(self.layer_instance, inputs)
+        else:
+            rule = _layer_rule(self.layer_instance)
         return matrices_only(rule) if self.error_on_non_matrix else rule
 
 
@@ -218,6 +235,20 @@ def _layer_rule(layer: nn.Module) -> Rule:
             # With its own name in front, which tells whether it is lifted.
             name = f"{type(layer).__name__}_0"
             return lambda path, leaf: flax_kernels((name, *path), leaf)
+
+
+def _operator_rule(layer: nn.Module, inputs: Shape) -> Rule:
+    match layer:
+        case nn.ConvLocal():
+            return _layer_rule(layer)  # which refuses it
+        case nn.Conv():
+            return operator_kernel(layer, inputs)
+        case nn.ConvTranspose():
+            return operator_kernel(layer, inputs, transposed=True)
+        case nn.Dense() | nn.DenseGeneral() | nn.Einsum():
+            return _layer_rule(layer)  # the operator is the matrix
+        case _:
+            return refuse_operator(type(layer).__name__)
 
 
 def _n_spatial(layer: Any) -> int:

@@ -16,12 +16,17 @@ from jax.typing import DTypeLike
 
 from specjax._kernels import Kernels, Rule, flax_kernels
 from specjax._layers import (
+    Shape,
     cast,
+    check_input_size,
     einsum_kernel,
     general_kernel,
+    input_shape,
     layer_kernel,
     matrices_only,
+    operator_kernel,
     refuse_kernel,
+    refuse_operator,
 )
 from specjax._linear_map import Matrix
 from specjax._once import Once
@@ -69,6 +74,7 @@ class SpectralNorm(nnx.Module):
         cap: bool = False,
         grad_sigma: bool = True,
         kernels: Kernels | None = None,
+        operator: bool = False,
     ):
         """Wraps a layer.
 
@@ -87,6 +93,10 @@ class SpectralNorm(nnx.Module):
             grad_sigma: False holds sigma constant in the derivative (SNGP).
             kernels: which leaves of the layer's params are kernels, as for `sn_init`.
                 None: read off the layer where flax defines it, else `flax_kernels`.
+            operator: the norm of a convolution is that of the operator on images of
+                the size of the input, with the layer's own strides, padding and
+                dilation; not that of the reshaped kernel, which is smaller. The state
+                is made by the first call, for the size of its input.
 
         Raises:
             ValueError, TypeError: if the layer has no kernel or one that is undecided,
@@ -104,8 +114,14 @@ class SpectralNorm(nnx.Module):
         self.cap = cap
         self.grad_sigma = grad_sigma
         self.kernels = kernels
-        params = nnx.state(layer_instance, nnx.Param)
-        state = sn_init(params, kernels=self._rule())
+        self.operator = operator
+        self.stats = nnx.data({})
+        if not operator:
+            self._init_state(())
+
+    def _init_state(self, inputs: Shape) -> None:
+        params = nnx.state(self.layer_instance, nnx.Param)
+        state = sn_init(params, kernels=self._rule(inputs))
         self.stats = nnx.data(jax.tree.map(SpectralStat, state))
 
     def __call__(
@@ -118,12 +134,19 @@ class SpectralNorm(nnx.Module):
             update_stats: take a power step and keep its u and sigma; None: in training.
             **kwargs: passed to the layer.
         """
+        inputs = input_shape(args, kwargs)
+        if not self.stats:
+            self._init_state(inputs)
+        rule = self._rule(inputs)
         update = not self.use_running_average if update_stats is None else update_stats
         graphdef, params, rest = nnx.split(self.layer_instance, nnx.Param, ...)
         state = jax.tree.map(_value, self.stats, is_leaf=_is_variable)
+        if self.operator:
+            where = type(self.layer_instance).__name__
+            check_input_size(where, params, state, rule, inputs)
         apply = functools.partial(
             sn_apply,
-            kernels=self._rule(),
+            kernels=rule,
             bound=self.bound,
             cap=self.cap,
             n_steps=self.n_steps,
@@ -138,13 +161,16 @@ class SpectralNorm(nnx.Module):
         if update:
             jax.tree.map(_write, self.stats, state, is_leaf=_is_variable)
         # A second module around the normalized params; every other variable is shared.
-        params = cast(params, self._rule(), self.dtype)
+        params = cast(params, rule, self.dtype)
         return nnx.merge(graphdef, params, rest)(*args, **kwargs)
 
-    def _rule(self) -> Kernels:
+    def _rule(self, inputs: Shape) -> Kernels:
         if self.kernels is not None:
             return self.kernels
-        rule = _layer_rule(self.layer_instance)
+        if self.operator:
+            rule = _operator_rule(self.layer_instance, inputs)
+        else:
+            rule = _layer_rule(self.layer_instance)
         return matrices_only(rule) if self.error_on_non_matrix else rule
 
 
@@ -170,6 +196,18 @@ def _layer_rule(layer: nnx.Module) -> Rule:
             return refuse_kernel("an Einsum", "whose einsum_str only the call knows")
         case _:
             return flax_kernels
+
+
+def _operator_rule(layer: nnx.Module, inputs: Shape) -> Rule:
+    match layer:
+        case nnx.Conv():
+            return operator_kernel(layer, inputs)
+        case nnx.ConvTranspose():
+            return operator_kernel(layer, inputs, transposed=True)
+        case nnx.Linear() | nnx.LinearGeneral() | nnx.Einsum():
+            return _layer_rule(layer)  # the operator is the matrix
+        case _:
+            return refuse_operator(type(layer).__name__)
 
 
 def _is_variable(node: Any) -> bool:

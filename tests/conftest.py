@@ -4,10 +4,10 @@ import os
 
 # One BLAS thread: the SVDs are small, and pytest-xdist has the other cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# Most of the time goes into compiling small programs, for which LLVM's first level will
-# do. What XLA itself does to a program is the same on every level.
+# Most of the time goes into compiling small programs, for which LLVM need not try hard.
+# What XLA itself does to a program is the same on every level.
 os.environ["XLA_FLAGS"] = " ".join((
-    "--xla_backend_optimization_level=1",
+    "--xla_backend_optimization_level=0",
     os.environ.get("XLA_FLAGS", ""),
     "--xla_force_host_platform_device_count=4",
 ))  # fmt: skip
