@@ -21,3 +21,10 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="no GPU on this machine"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _free_compiled_programs():
+    # Each program holds pages of its own, and Linux allows a process 65,530 mappings.
+    yield
+    jax.clear_caches()
