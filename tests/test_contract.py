@@ -21,7 +21,7 @@ import specjax as sx
 from tests.cases import CASES, Case, designed, enable_x64, norm, rows
 from tests.reference import assert_same_line, power_steps
 
-# The tests of a case share its compiled functions: with --dist loadgroup they run in one
+# The tests of a case share its compiled functions: --dist loadgroup runs them in one
 # process.
 every_case = pytest.mark.parametrize(
     "case",
