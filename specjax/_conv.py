@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Inexact
 
 from specjax import _errors
-from specjax._linear_map import Axes, as_axes, as_tuple
+from specjax._linear_map import Axes, as_tuple
 
 Padding: TypeAlias = str | int | tuple[int | tuple[int, int], ...]
 _NAMED = ("SAME", "VALID", "CIRCULAR", "REFLECT", "CAUSAL")
@@ -68,7 +68,7 @@ class Conv:
         object.__setattr__(self, "input_shape", shape)
         groups = _ints("feature_group_count", self.feature_group_count)
         object.__setattr__(self, "feature_group_count", groups)
-        object.__setattr__(self, "batch_axis", as_axes("batch_axis", self.batch_axis))
+        object.__setattr__(self, "batch_axis", _ints("batch_axis", self.batch_axis))
         object.__setattr__(self, "padding", _padding(self.padding))
 
     def resolve(self, shape: tuple[int, ...], where: str = "kernel") -> "Conv":

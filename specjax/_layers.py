@@ -5,6 +5,7 @@ the Linen and the NNX wrapper is here; neither library is imported.
 """
 
 import re
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from jax.typing import DTypeLike
@@ -176,34 +177,30 @@ def cast(params: Any, kernels: Kernels, dtype: DTypeLike | None) -> Any:
 
 def refuse_operator(name: str) -> Rule:
     """Returns the rule of a layer whose kernels are operators that no one knows."""
-
-    def rule(path: Path, leaf: Any) -> LinearMap | None:
-        if path[-1:] != ("kernel",):
-            return None
-        message = _errors.complaint(
-            join(path),
-            got=f"operator=True and the kernel {_errors.describe(leaf)} of a {name}",
-            need="a convolution of Flax itself, whose words say what the operator is",
-            fix="wrapping each convolution inside it, or kernels={'.../kernel': "
-            "specjax.Conv(input_shape=..., ...)}",
-        )
-        raise _errors.UndecidedKernelError(message)
-
-    return rule
+    return _refusal(
+        lambda kernel: f"operator=True and the kernel {kernel} of a {name}",
+        need="a convolution of Flax itself, whose words say what the operator is",
+        fix="wrapping each convolution inside it, or kernels={'.../kernel': "
+        "specjax.Conv(input_shape=..., ...)}",
+    )
 
 
 def refuse_kernel(what: str, why: str) -> Rule:
     """Returns the rule of a layer whose kernel can not be read as one matrix."""
+    return _refusal(
+        lambda kernel: f"the kernel {kernel} of {what}, {why}",
+        need="a kernel that is one matrix",
+        fix="kernels={'kernel': specjax.Matrix(in_axis=..., out_axis=..., "
+        "batch_axis=...)}, or kernels={'kernel': None} to leave it as it is",
+    )
 
+
+def _refusal(got: Callable[[str], str], *, need: str, fix: str) -> Rule:
     def rule(path: Path, leaf: Any) -> LinearMap | None:
-        if path != ("kernel",):
+        if path[-1:] != ("kernel",):
             return None
         message = _errors.complaint(
-            join(path),
-            got=f"the kernel {_errors.describe(leaf)} of {what}, {why}",
-            need="a kernel that is one matrix",
-            fix="kernels={'kernel': specjax.Matrix(in_axis=..., out_axis=..., "
-            "batch_axis=...)}, or kernels={'kernel': None} to leave it as it is",
+            join(path), got=got(_errors.describe(leaf)), need=need, fix=fix
         )
         raise _errors.UndecidedKernelError(message)
 

@@ -85,7 +85,7 @@ class Matrix:
         for name in ("in_axis", "out_axis", "batch_axis"):
             axes = getattr(self, name)
             if axes is not None or name != "in_axis":
-                object.__setattr__(self, name, as_axes(name, axes))
+                object.__setattr__(self, name, _as_axes(name, axes))
 
     def resolve(self, shape: tuple[int, ...], where: str = "kernel") -> "Matrix":
         """Returns the map with each side as a sorted tuple of non-negative axes.
@@ -257,8 +257,7 @@ def as_tuple(axes: Axes | None) -> tuple[int, ...]:
     return axes if isinstance(axes, tuple) else (axes,)
 
 
-def as_axes(name: str, axes: Any) -> Axes:
-    """Returns the axes of a side as an int or a tuple of ints, or raises."""
+def _as_axes(name: str, axes: Any) -> Axes:
     try:
         if isinstance(axes, tuple | list):
             return tuple(operator.index(axis) for axis in axes)

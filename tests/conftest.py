@@ -1,4 +1,4 @@
-"""Four CPU devices for every test, and the marker for tests that want a GPU."""
+"""Four CPU devices for every test, and what a long run of small programs needs."""
 
 import os
 
@@ -14,13 +14,6 @@ os.environ["XLA_FLAGS"] = " ".join((
 
 import jax
 import pytest
-
-
-def pytest_collection_modifyitems(items):
-    if jax.default_backend() != "gpu":
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="no GPU on this machine"))
 
 
 @pytest.fixture(autouse=True, scope="module")

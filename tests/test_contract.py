@@ -916,6 +916,7 @@ def test_n_steps_are_power_steps(n_steps, second):
     u, sigma = power_steps(matrix, u, n_steps, u2)
     if second or n_steps == 1:
         assert_same_line(after["layer"]["kernel"]["u"], u, 1e-3)
+        # The push of u2 is not in the reference.
         np.testing.assert_allclose(after["layer"]["kernel"]["sigma"], sigma, rtol=1e-4)
     else:  # from the second step on there are two vectors, and they are better
         assert sigma < after["layer"]["kernel"]["sigma"] <= 1 + 1e-6

@@ -345,10 +345,8 @@ def test_layers_without_an_operator_of_their_own(layer, text):
 
 
 def test_another_input_size_is_an_error():
-    model, x = (
-        linen.SpectralNorm(nn.Conv(3, (3, 3)), operator=True),
-        jnp.ones((1, 6, 5, 2)),
-    )
+    model = linen.SpectralNorm(nn.Conv(3, (3, 3)), operator=True)
+    x = jnp.ones((1, 6, 5, 2))
     variables = model.init(jax.random.key(0), x)
     with pytest.raises(ValueError, match="Try: an input of that size") as caught:
         model.apply(variables, jnp.ones((1, 8, 5, 2)))
@@ -390,6 +388,7 @@ def test_words_that_do_not_fit(words, shape, need):
 @pytest.mark.parametrize(("words", "error", "text"), [
     ({"padding": "SOME"}, ValueError, "padding=...): got 'SOME'; need one of SAME"),
     ({"window_strides": 1.5}, TypeError, "window_strides=...): got 1.5; need an int"),
+    ({"batch_axis": 0.5}, TypeError, "Conv(batch_axis=...): got 0.5; need an int"),
     ({"input_shape": "8"}, TypeError, "input_shape=...): got '8'; need an int or a"),
 ])  # fmt: skip
 def test_words_that_are_none(words, error, text):

@@ -141,9 +141,9 @@ def test_no_kernel_is_moved(case, kind):
         backward = jax.jit(jax.grad(loss, has_aux=True)).lower(params, state, params)
     for step in (forward, evaluate, backward):
         found = collectives(step.compile().as_text())
-        # A few flags may be gathered (by jax 0.8, for a stack); no vector, no kernel.
-        moved = {operation for operation, n_bytes in found if n_bytes > 16}
-        assert moved <= {"all-reduce"}
+        if jax.__version_info__ < (0, 10):  # it gathers one flag a slice of a stack
+            found = [entry for entry in found if entry != ("all-gather", n_kernels)]
+        assert {operation for operation, _ in found} <= {"all-reduce"}
         assert sum(n_bytes for _, n_bytes in found) <= budget
 
 

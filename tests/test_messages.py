@@ -11,7 +11,7 @@ import pytest
 import specjax as sx
 from specjax._kernels import as_rule, select
 from specjax._layers import einsum_kernel, layer_kernel, matrices_only
-from specjax._linear_map import as_axes
+from specjax._linear_map import _as_axes
 
 PARAMS = {"Dense_0": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}}
 
@@ -39,7 +39,7 @@ def test_every_message_has_the_one_shape():
         (TypeError, lambda: sn_apply(PARAMS, state, bound="1")),
         (TypeError, lambda: sn_apply(PARAMS, state, cap=1)),
         (TypeError, lambda: inspect.unwrap(as_rule)(3)),
-        (TypeError, lambda: inspect.unwrap(as_axes)("in_axis", "rows")),
+        (TypeError, lambda: inspect.unwrap(_as_axes)("in_axis", "rows")),
     ):
         assert shape.fullmatch(text_of(error, call))
 
