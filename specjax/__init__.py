@@ -8,6 +8,7 @@ The names below are in the order of that path. The adapters `specjax.linen`,
 `specjax.nnx`, `specjax.optax` and `specjax.testing` are imported by name.
 """
 
+from specjax import bounds as bounds
 from specjax._kernels import flax_kernels as flax_kernels
 from specjax._presets import equinox_kernels as equinox_kernels
 from specjax._presets import haiku_kernels as haiku_kernels
@@ -19,10 +20,10 @@ from specjax._power import SingularVectors as SingularVectors
 from specjax._power import power_iteration as power_iteration
 from specjax._sigma import sigma as sigma
 from specjax._rescale import normalize as normalize
-from specjax._spectral_norm import SpectralNorm as SpectralNorm
 from specjax._spectral_norm import sn_apply as sn_apply
 from specjax._spectral_norm import sn_fuse as sn_fuse
 from specjax._spectral_norm import sn_init as sn_init
-from specjax._spectral_norm import spectral_norm as spectral_norm
+from specjax._with_options import SpectralNorm as SpectralNorm
+from specjax._with_options import spectral_norm as spectral_norm
 
 __version__ = "0.1.0"

@@ -11,6 +11,7 @@ from jaxtyping import Array, Real
 from specjax import _errors
 
 Bound: TypeAlias = float | int | Real[Array, ""]
+NORMS = ("estimate", "upper")
 
 
 def check_options(*, bound: Any = 1.0, n_steps: Any = 1) -> None:
@@ -35,6 +36,13 @@ def check_flags(**flags: Any) -> None:
         if not isinstance(value, bool):
             fix = f"{name}=True, or jax.lax.cond for a traced choice"
             raise TypeError(_option(name, value, "a static bool", fix))
+
+
+def check_norm(norm: Any) -> None:
+    """Raises a ValueError for a norm that nothing can be divided by."""
+    if norm not in NORMS:
+        names = " or ".join(map(repr, NORMS))
+        raise ValueError(_option("norm", repr(norm), names, 'norm="estimate"'))
 
 
 def _option(name: str, value: Any, need: str, fix: str) -> str:
