@@ -164,7 +164,7 @@ def test_the_rounding_of_a_block_is_within_its_bound():
     # The numbers of a block in float32 against numpy's FFT of the same kernel.
     rng = np.random.default_rng(8)
     kernel = jnp.asarray(rng.standard_normal((1, 35, 6, 4)), jnp.float32)
-    linear_map = sx.Conv((8, 9), padding="CIRCULAR")
+    linear_map = sx.Conv((8, 9), padding="CIRCULAR").resolve((5, 7, 6, 4))
     axes = containing(linear_map, (5, 7, 6, 4))
     blocks = np.asarray(over_blocks(lambda one: one, kernel, axes, half=False))[:, 0]
     wide = np.asarray(kernel, np.float64).reshape(5, 7, 6, 4)
