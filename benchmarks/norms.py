@@ -1,11 +1,12 @@
 """Measures the norms of docs/which-norm.md: of the matrix, of the operator, and bounds.
 
-    python -m benchmarks.norms
+    python -m benchmarks.norms [--only kernels|published|costs]
 
 Prints three tables in Markdown: kernels and their norms, published numbers beside ours,
 and what each method costs. Device: a CPU with 2 cores. Time: about 4 minutes.
 """
 
+import argparse
 import math
 import platform
 import time
@@ -42,10 +43,18 @@ KERNELS: dict[str, tuple[tuple[int, ...], dict[str, Any] | None]] = {
 
 def main() -> None:
     """Prints the tables."""
+    tables = {
+        "kernels": _print_kernels,
+        "published": _print_published,
+        "costs": _print_costs,
+    }
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.norms")
+    parser.add_argument("--only", choices=tables, help="one table (default: all)")
+    only = parser.parse_args().only
     print(f"{platform.machine()} CPU, jax {jax.__version__}, float32, seed 0\n")
-    _print_kernels()
-    _print_published()
-    _print_costs()
+    for name, print_table in tables.items():
+        if only in (None, name):
+            print_table()
 
 
 def _kernel(shape: tuple[int, ...], seed: int = 0) -> jax.Array:
