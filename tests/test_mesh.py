@@ -70,8 +70,7 @@ def functions(case, **options):
 
 
 def on_one_device(case):
-    kernel = np.random.default_rng(3).standard_normal(case.shape)
-    return {"w": jnp.asarray(kernel, jnp.float32)}
+    return {"w": jax.random.normal(jax.random.key(3), case.shape)}
 
 
 @functools.cache
