@@ -749,7 +749,9 @@ def test_n10_eval_returns_the_state_and_agrees_with_itself_bit_for_bit(case):
     state = sn.init(params)
     one, after = sn.apply(params, state, update_stats=False)
     two, _ = sn.apply(params, after, update_stats=False)
+    _, after_others = sn.apply(scaled(case, params, 2), state, update_stats=False)
     chex.assert_trees_all_equal(after, state)
+    chex.assert_trees_all_equal(after_others, state)
     chex.assert_trees_all_equal(one, two)
     assert_norms(case, one)
 
