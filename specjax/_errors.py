@@ -11,6 +11,10 @@ class CheckpointError(ValueError):
     """A path that holds no checkpoint, a damaged one, or one without what was named."""
 
 
+class TooLargeError(ValueError):
+    """A method that would need more memory than it may take."""
+
+
 def complaint(where: str, *, got: str, need: str, fix: str) -> str:
     """Returns ``"{where}: got {got}; need {need}. Try: {fix}."``.
 
