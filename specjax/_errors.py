@@ -7,6 +7,10 @@ class UndecidedKernelError(ValueError):
     """A leaf that a rule takes for a kernel, without knowing its axes."""
 
 
+class NoKernelError(ValueError):
+    """A tree in which no leaf is a kernel."""
+
+
 class CheckpointError(ValueError):
     """A path that holds no checkpoint, a damaged one, or one without what was named."""
 

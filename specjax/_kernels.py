@@ -139,7 +139,7 @@ def sort_out(
         except (TypeError, ValueError) as error:
             refused[path] = error
     if not found and not refused:
-        raise ValueError(_nothing_selected(leaves))
+        raise _errors.NoKernelError(_nothing_selected(leaves))
     return found, refused
 
 

@@ -1,4 +1,4 @@
-"""Which part of a checkpoint is a model: a subtree that is named, or all but optimizers.
+"""Which part of a checkpoint is a model: one that is named, or all but optimizers.
 
 An optimizer's state mirrors the params, so its moments are called kernel, too. It is
 known by its name or by the fields that optax' states have; nothing is left out without

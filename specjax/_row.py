@@ -1,0 +1,120 @@
+"""One row of a report: what is known of the norm of one kernel, or of a stack."""
+
+import functools
+import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from specjax import bounds
+from specjax._conv import Conv
+from specjax._errors import TooLargeError
+from specjax._frobenius import frobenius
+from specjax._linear_map import LinearMap, Matrix
+
+
+class Row(NamedTuple):
+    """What is known of one kernel; of a stack, each number is an array, one per slice.
+
+    Attributes:
+        path: ``"Dense_0/kernel"``.
+        shape: the kernel's.
+        dtype: the kernel's, by name.
+        linear_map: what the numbers are of; resolved.
+        finite: whether every entry is a number.
+        lower: what the norm is at least.
+        exact: the norm, up to rounding; None if its matrix would be too large.
+        upper: what the norm is at most; None for a linear map of your own.
+        spectrum: all singular values, (*batch, r), descending; None as `exact`.
+        stable_rank: sum of the squared singular values over the square of the first;
+            without a spectrum computed with `lower`, and at least the stable rank.
+        condition_number: the largest singular value over the smallest, inf if that is
+            zero, NaN for a zero kernel; None without a spectrum.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    linear_map: LinearMap
+    finite: Bool[np.ndarray, " *batch"]
+    lower: bounds.Norm
+    exact: bounds.Norm | None
+    upper: bounds.Norm | None
+    spectrum: Float[np.ndarray, " *batch_and_r"] | None
+    stable_rank: Float[np.ndarray, " *batch"] | None
+    condition_number: Float[np.ndarray, " *batch"] | None
+
+
+def make_row(path: str, leaf: Any, linear_map: LinearMap, max_bytes: int) -> Row:
+    """Measures a kernel; see `Row`, and `specjax.report` for `max_bytes`."""
+    if leaf.dtype.itemsize > 4 * (1 + np.iscomplexobj(leaf)):
+        # A float64 kernel of numpy's: its float32 would have other bounds.
+        with _double_precision():
+            return _make_row(path, jnp.asarray(leaf), linear_map, max_bytes)
+    return _make_row(path, jnp.asarray(leaf), linear_map, max_bytes)
+
+
+def _make_row(path: str, kernel: Array, linear_map: LinearMap, max_bytes: int) -> Row:
+    known = isinstance(linear_map, Matrix | Conv)
+    measure = functools.partial(_measure, kernel, linear_map, max_bytes)
+    lower = bounds.lower(kernel, linear_map)
+    exact = measure(bounds.exact) if known else None
+    spectrum = None if exact is None else measure(bounds.singular_values)
+    upper = measure(bounds.upper) if known else None
+    if known and upper is None:
+        upper = bounds.upper(kernel, linear_map, method="frobenius")
+    size, largest, smallest = None, lower.value, None
+    if spectrum is not None:
+        spectrum = np.asarray(spectrum)
+        values = spectrum.astype(np.float64)
+        size, largest = np.linalg.norm(values, axis=-1), values[..., 0]
+        smallest = values[..., -1]
+    elif known:
+        size = _frobenius(kernel, linear_map=linear_map)
+    within = tuple(a for a in range(kernel.ndim) if a not in linear_map.batch_axis)
+    return Row(
+        path=path,
+        shape=kernel.shape,
+        dtype=kernel.dtype.name,
+        linear_map=linear_map,
+        finite=np.asarray(jnp.all(jnp.isfinite(kernel), axis=within)),
+        lower=lower,
+        exact=exact,
+        upper=upper,
+        spectrum=spectrum,
+        stable_rank=None if size is None else _stable_rank(size, largest),
+        condition_number=None if smallest is None else _ratio(largest, smallest),
+    )
+
+
+def _double_precision() -> AbstractContextManager[Any]:
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    return importlib.import_module("jax.experimental").enable_x64()
+
+
+def _measure(
+    kernel: Array, linear_map: LinearMap, max_bytes: int, method: Callable[..., Any]
+) -> Any:
+    try:
+        return method(kernel, linear_map, max_bytes=max_bytes)
+    except TooLargeError:
+        return None
+
+
+def _stable_rank(size: Any, largest: Any) -> np.ndarray:
+    return np.where(np.asarray(size) == 0, 0.0, _ratio(size, largest) ** 2)
+
+
+def _ratio(above: Any, below: Any) -> np.ndarray:
+    above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(above / below)
+
+
+_frobenius = functools.partial(jax.jit, static_argnames=("linear_map",))(frobenius)
