@@ -27,10 +27,11 @@ def needs_extra(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        library = (error.name or "").split(".")[0]
         message = _errors.complaint(
             "specjax",
-            got=f"no library {error.name}",
+            got=f"no library {library}",
             need="it for this",
             fix=f"pip install 'specjax[{extra}]'",
         )
-        raise MissingLibraryError(message, name=error.name) from None
+        raise MissingLibraryError(message, name=library) from None

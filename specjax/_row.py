@@ -1,5 +1,6 @@
 """One row of a report: what is known of the norm of one kernel, or of a stack."""
 
+import dataclasses
 import functools
 import importlib
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from specjax._linear_map import LinearMap, Matrix
 
 
 class Row(NamedTuple):
-    """What is known of one kernel; of a stack, each number is an array, one per slice.
+    """What is known of one kernel; all numbers are numpy's, of a stack one per slice.
 
     Attributes:
         path: ``"Dense_0/kernel"``.
@@ -62,34 +63,45 @@ def make_row(path: str, leaf: Any, linear_map: LinearMap, max_bytes: int) -> Row
 def _make_row(path: str, kernel: Array, linear_map: LinearMap, max_bytes: int) -> Row:
     known = isinstance(linear_map, Matrix | Conv)
     measure = functools.partial(_measure, kernel, linear_map, max_bytes)
-    lower = bounds.lower(kernel, linear_map)
     exact = measure(bounds.exact) if known else None
-    spectrum = None if exact is None else measure(bounds.singular_values)
     upper = measure(bounds.upper) if known else None
     if known and upper is None:
         upper = bounds.upper(kernel, linear_map, method="frobenius")
-    size, largest, smallest = None, lower.value, None
-    if spectrum is not None:
-        spectrum = np.asarray(spectrum)
-        values = spectrum.astype(np.float64)
-        size, largest = np.linalg.norm(values, axis=-1), values[..., 0]
-        smallest = values[..., -1]
-    elif known:
-        size = _frobenius(kernel, linear_map=linear_map)
     within = tuple(a for a in range(kernel.ndim) if a not in linear_map.batch_axis)
-    return Row(
+    row = Row(
         path=path,
         shape=kernel.shape,
         dtype=kernel.dtype.name,
         linear_map=linear_map,
         finite=np.asarray(jnp.all(jnp.isfinite(kernel), axis=within)),
-        lower=lower,
-        exact=exact,
-        upper=upper,
-        spectrum=spectrum,
-        stable_rank=None if size is None else _stable_rank(size, largest),
-        condition_number=None if smallest is None else _ratio(largest, smallest),
+        lower=_in_numpy(bounds.lower(kernel, linear_map)),
+        exact=exact and _in_numpy(exact),
+        upper=upper and _in_numpy(upper),
+        spectrum=None,
+        stable_rank=None,
+        condition_number=None,
     )
+    spectrum = None if exact is None else measure(bounds.singular_values)
+    if spectrum is not None:
+        return _with_spectrum(row, np.asarray(spectrum))
+    if not known:
+        return row
+    size = _frobenius(kernel, linear_map=linear_map)
+    return row._replace(stable_rank=_stable_rank(size, row.lower.value))
+
+
+def _with_spectrum(row: Row, spectrum: np.ndarray) -> Row:
+    values = spectrum.astype(np.float64)
+    size, largest = np.linalg.norm(values, axis=-1), values[..., 0]
+    return row._replace(
+        spectrum=spectrum,
+        stable_rank=_stable_rank(size, largest),
+        condition_number=_ratio(largest, values[..., -1]),
+    )
+
+
+def _in_numpy(norm: bounds.Norm) -> bounds.Norm:
+    return dataclasses.replace(norm, value=np.asarray(norm.value))
 
 
 def _double_precision() -> AbstractContextManager[Any]:
