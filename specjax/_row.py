@@ -17,6 +17,7 @@ from specjax._conv import Conv
 from specjax._errors import TooLargeError
 from specjax._frobenius import frobenius
 from specjax._linear_map import LinearMap, Matrix
+from specjax._one_kernel import init_one
 
 
 class Row(NamedTuple):
@@ -68,13 +69,14 @@ def _make_row(path: str, kernel: Array, linear_map: LinearMap, max_bytes: int) -
     if known and upper is None:
         upper = bounds.upper(kernel, linear_map, method="frobenius")
     within = tuple(a for a in range(kernel.ndim) if a not in linear_map.batch_axis)
+    finite = np.asarray(jnp.all(jnp.isfinite(kernel), axis=within))
     row = Row(
         path=path,
         shape=kernel.shape,
         dtype=kernel.dtype.name,
         linear_map=linear_map,
-        finite=np.asarray(jnp.all(jnp.isfinite(kernel), axis=within)),
-        lower=_in_numpy(bounds.lower(kernel, linear_map)),
+        finite=finite,
+        lower=_lower(kernel, linear_map, finite),
         exact=exact and _in_numpy(exact),
         upper=upper and _in_numpy(upper),
         spectrum=None,
@@ -88,6 +90,13 @@ def _make_row(path: str, kernel: Array, linear_map: LinearMap, max_bytes: int) -
         return row
     size = _frobenius(kernel, linear_map=linear_map)
     return row._replace(stable_rank=_stable_rank(size, row.lower.value))
+
+
+def _lower(kernel: Array, linear_map: LinearMap, finite: np.ndarray) -> bounds.Norm:
+    """Returns `bounds.lower`, by the program that `sn_init` has compiled already."""
+    sigma = np.asarray(init_one(kernel, None, linear_map=linear_map).sigma)
+    of = "operator" if isinstance(linear_map, Conv) else "matrix"
+    return bounds.Norm(np.where(finite, sigma, np.nan), "lower", of, "Golub-Kahan")
 
 
 def _with_spectrum(row: Row, spectrum: np.ndarray) -> Row:

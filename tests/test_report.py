@@ -68,6 +68,8 @@ def test_numbers_are_those_of_the_float64_svd(whole, path):
     np.testing.assert_allclose(row.spectrum, spectrum, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(row.exact.value, norm, rtol=1e-6)
     np.testing.assert_allclose(row.lower.value, norm, rtol=1e-3)
+    lower = sx.bounds.lower(jnp.asarray(KERNELS[path], "float32"), row.linear_map)
+    np.testing.assert_allclose(row.lower.value, lower.value, rtol=1e-6)
     assert np.all(row.lower.value <= norm * (1 + 1e-6))
     assert np.all(row.upper.value >= norm)
     assert np.all(row.upper.value <= norm * 1.2)

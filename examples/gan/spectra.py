@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import jax
+
 import specjax as sx
 from examples.gan.records import write_json
 from examples.gan.settings import Config
@@ -16,8 +18,8 @@ def write_reports(folder: Path, config: Config, state: TrainState) -> None:
     reports on the same as one without a break.
     """
     reports = {
-        "before training": sx.report(init_state(config).discriminator),
-        f"after {int(state.step):,} steps": sx.report(state.discriminator),
+        "before training": _report(init_state(config)),
+        f"after {int(state.step):,} steps": _report(state),
     }
     tables = (
         f"The discriminator's raw kernels {when}\n\n{report}\n"
@@ -30,3 +32,8 @@ def write_reports(folder: Path, config: Config, state: TrainState) -> None:
     )
     figure = plot_spectra(before, after, labels=tuple(reports))
     figure.savefig(folder / "spectra.png", dpi=120)
+
+
+def _report(state: TrainState) -> sx.Report:
+    # From numpy: arrays that a checkpoint has put on a device would be compiled anew.
+    return sx.report(jax.device_get(state.discriminator))
