@@ -56,11 +56,16 @@ def metrics(
         >>> import specjax as sx
         >>> params = {"Dense_0": {"kernel": jnp.diag(jnp.array([2.0, 1.0]))}}
         >>> found = metrics(params, sx.sn_init(params))["Dense_0/kernel"]
-        >>> {name: round(float(value), 3) for name, value in found.items()}
-        {'sigma': 2.0, 'residual': 0.0, 'frobenius': 2.236, 'stable_rank': 1.25}
+        >>> for name in ("sigma", "residual", "frobenius", "stable_rank"):
+        ...     print(name, found[name].round(3))
+        sigma 2.0
+        residual 0.0
+        frobenius 2.236
+        stable_rank 1.25
 
-    Source: the error bar is the residual of a Hermitian eigenvalue, Parlett, "The
-    Symmetric Eigenvalue Problem" (1980), theorem 4.5.1, for [[0, W], [W^H, 0]].
+    Source: the error bar is that of a Hermitian eigenvalue, here of [[0, W], [W^H, 0]]
+    and its vector (v, u): Bai et al., "Templates for the Solution of Algebraic
+    Eigenvalue Problems" (2000), chapter 4, on residuals and backward errors.
     """
     selected = select(params, kernels)
     carried = _state.read(state, selected)

@@ -54,9 +54,9 @@ def report(
         params: tree of arrays, not traced.
         kernels: which leaves are kernels and what linear map each one is. A kernel that
             a rule can not decide, or that does not fit its map, is listed as such.
-        max_bytes: memory that the matrices of one kernel may take, by default that of
-            4096x4096 in float32. A kernel beyond that has no exact value, and the
-            Frobenius norm for an upper one.
+        max_bytes: memory that the matrix of an SVD may take, by default that of
+            4096x4096 in float32. A kernel beyond that has no exact value; beyond eight
+            times that its upper bound is its Frobenius norm.
 
     Returns:
         A `Report`: ``print(report(params))``, or its `rows`.

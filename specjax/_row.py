@@ -3,8 +3,7 @@
 import dataclasses
 import functools
 import importlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +17,9 @@ from specjax._errors import TooLargeError
 from specjax._frobenius import frobenius
 from specjax._linear_map import LinearMap, Matrix
 from specjax._one_kernel import init_one
+
+# A Gram iteration has no SVD to wait for: it may take the memory of so many matrices.
+_GRAM_MATRICES = 8
 
 
 class Row(NamedTuple):
@@ -34,7 +36,7 @@ class Row(NamedTuple):
         upper: what the norm is at most; None for a linear map of your own.
         spectrum: all singular values, (*batch, r), descending; None as `exact`.
         stable_rank: sum of the squared singular values over the square of the first;
-            without a spectrum computed with `lower`, and at least the stable rank.
+            without `exact` computed with `lower`, and at least the stable rank.
         condition_number: the largest singular value over the smallest, inf if that is
             zero, NaN for a zero kernel; None without a spectrum.
     """
@@ -63,11 +65,10 @@ def make_row(path: str, leaf: Any, linear_map: LinearMap, max_bytes: int) -> Row
 
 def _make_row(path: str, kernel: Array, linear_map: LinearMap, max_bytes: int) -> Row:
     known = isinstance(linear_map, Matrix | Conv)
-    measure = functools.partial(_measure, kernel, linear_map, max_bytes)
-    exact = measure(bounds.exact) if known else None
-    upper = measure(bounds.upper) if known else None
-    if known and upper is None:
-        upper = bounds.upper(kernel, linear_map, method="frobenius")
+    exact, spectrum, upper = None, None, None
+    if known:
+        exact, spectrum = _exact(kernel, linear_map, max_bytes)
+        upper = _upper(kernel, linear_map, max_bytes)
     within = tuple(a for a in range(kernel.ndim) if a not in linear_map.batch_axis)
     finite = np.asarray(jnp.all(jnp.isfinite(kernel), axis=within))
     row = Row(
@@ -83,13 +84,37 @@ def _make_row(path: str, kernel: Array, linear_map: LinearMap, max_bytes: int) -
         stable_rank=None,
         condition_number=None,
     )
-    spectrum = None if exact is None else measure(bounds.singular_values)
     if spectrum is not None:
         return _with_spectrum(row, np.asarray(spectrum))
     if not known:
         return row
     size = _frobenius(kernel, linear_map=linear_map)
-    return row._replace(stable_rank=_stable_rank(size, row.lower.value))
+    norm = row.exact or row.lower
+    return row._replace(stable_rank=_stable_rank(size, norm.value))
+
+
+def _exact(
+    kernel: Array, linear_map: LinearMap, max_bytes: int
+) -> tuple[bounds.Norm | None, Array | None]:
+    """Returns the norm and all singular values, as far as their matrices are small."""
+    spectrum = exact = None
+    with suppress(TooLargeError):
+        spectrum = bounds.singular_values(kernel, linear_map, max_bytes=max_bytes)
+    if spectrum is not None and isinstance(linear_map, Matrix):
+        # By one SVD, where it can be large.
+        return bounds.Norm(spectrum[..., 0], "exact", "matrix", "SVD"), spectrum
+    with suppress(TooLargeError):
+        exact = bounds.exact(kernel, linear_map, max_bytes=max_bytes)
+    return exact, spectrum
+
+
+def _upper(kernel: Array, linear_map: LinearMap, max_bytes: int) -> bounds.Norm:
+    """Returns the bound of the Gram iteration, or else one that needs no memory."""
+    try:
+        return bounds.upper(kernel, linear_map, max_bytes=_GRAM_MATRICES * max_bytes)
+    except TooLargeError:
+        no_limit = 2**62
+        return bounds.upper(kernel, linear_map, method="frobenius", max_bytes=no_limit)
 
 
 def _lower(kernel: Array, linear_map: LinearMap, finite: np.ndarray) -> bounds.Norm:
@@ -117,15 +142,6 @@ def _double_precision() -> AbstractContextManager[Any]:
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)
     return importlib.import_module("jax.experimental").enable_x64()
-
-
-def _measure(
-    kernel: Array, linear_map: LinearMap, max_bytes: int, method: Callable[..., Any]
-) -> Any:
-    try:
-        return method(kernel, linear_map, max_bytes=max_bytes)
-    except TooLargeError:
-        return None
 
 
 def _stable_rank(size: Any, largest: Any) -> np.ndarray:

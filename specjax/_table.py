@@ -115,7 +115,7 @@ def _cells(row: Row, slices: list[_Index]) -> list[str]:
         "-" if value is None else _cell(np.asarray(value, np.float64), slices, rounding)
         for value, rounding in zip(values, roundings, strict=True)
     ]
-    if row.spectrum is None and row.stable_rank is not None:
+    if row.exact is None and row.stable_rank is not None:
         cells[3] = f"<= {cells[3]}"
     return cells
 
@@ -181,7 +181,7 @@ def _notes(rows: Sequence[Row], undecided: Mapping[str, str]) -> Iterator[str]:
             "stable rank: the sum of the squared singular values over the largest of "
             "these squares. condition: the largest singular value over the smallest."
         )
-    if any(row.exact is None for row in rows):
+    if any(row.spectrum is None for row in rows):
         yield "-: not computed, because its matrix would be too large."
     for reason in undecided.values():
         yield f"Not in the table: {reason}"

@@ -44,14 +44,14 @@ def contents(path):
 
 
 def save_orbax(path):
-    ocp.PyTreeCheckpointer().save(path, TREE)
+    ocp.PyTreeCheckpointer().save(path, jax.tree.map(np.asarray, TREE))
 
 
 def save_manager(path):
     options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
     with ocp.CheckpointManager(path, options=options) as manager:
         for step in (9, 10):
-            tree = jax.tree.map(lambda x, late=step == 10: x if late else 0 * x, TREE)
+            tree = jax.tree.map(lambda x, n=step - 9: np.asarray(n * x), TREE)
             manager.save(step, args=ocp.args.StandardSave(tree))
 
 
@@ -175,7 +175,7 @@ def test_boxes_lists_and_text_in_orbax(tmp_path):
 
 
 def test_devices_of_the_saver_are_not_needed(tmp_path):
-    mesh = jax.make_mesh((4,), ("a",))
+    mesh = jax.make_mesh((4,), ("a",), axis_types=(jax.sharding.AxisType.Auto,))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("a"))
     kernel = jax.device_put(jnp.arange(32.0).reshape(8, 4), sharding)
     ocp.PyTreeCheckpointer().save(tmp_path / "tree", {"kernel": kernel})

@@ -254,6 +254,10 @@ def test_a_map_of_ones_own_has_what_its_products_tell():
         np.testing.assert_allclose(value, want[name], rtol=1e-5)
 
 
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 10),
+    reason="the CPU compiler of jaxlib 0.8.1 does not fuse a product into its sum",
+)
 def test_three_reads_of_the_kernel_and_no_copy():
     shape = jax.ShapeDtypeStruct((512, 768), jnp.float32)
     state = jax.eval_shape(sx.sn_init, {"kernel": shape})
