@@ -1,6 +1,7 @@
 """Checkpoints: a round trip of each format, what is refused, and nothing unpickled."""
 
 import io
+import logging
 import os
 import pickle
 import random
@@ -99,7 +100,8 @@ def saved(tmp_path_factory):
 
 
 @every_format
-def test_round_trip(saved, name):
+def test_round_trip(saved, name, caplog):
+    caplog.set_level(logging.INFO)
     before = contents(saved / name)
     found = read_checkpoint(saved / name)
     leaves = {join(path): leaf for path, leaf in named_leaves(found.tree).items()}
@@ -113,6 +115,7 @@ def test_round_trip(saved, name):
         np.testing.assert_allclose(got, np.asarray(want, np.float64), rtol=1e-7)
     assert found.path == saved / name / ("10" if name == "manager" else "")
     assert contents(saved / name) == before
+    assert not caplog.records
 
 
 def test_safetensors_keeps_bfloat16(saved):

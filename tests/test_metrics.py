@@ -198,16 +198,17 @@ def test_no_derivative_and_one_program_in_a_loop():
 
 
 MESHED = {
-    "dense": ((16, 24), sx.Matrix(), P("a", "b")),
-    "experts": ((4, 16, 24), sx.Matrix(batch_axis=0), P("b", None, "a")),
-    "conv": ((3, 3, 4, 8), sx.Conv((6, 6), padding="REFLECT"), P(None, None, "a", "b")),
+    "dense": ((16, 24), sx.Matrix(), P("a", "b"), P("b")),
+    "dense on in": ((16, 24), sx.Matrix(), P("a"), P()),
+    "experts": ((4, 8, 24), sx.Matrix(batch_axis=0), P("b", None, "a"), P("b", "a")),
+    "conv": ((3, 3, 4, 8), sx.Conv((6, 6), padding="REFLECT"), P(None, None, "a"), P()),
 }
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("name", MESHED)
 def test_meshes(name, kind):
-    shape, linear_map, spec = MESHED[name]
+    shape, linear_map, spec, u_spec = MESHED[name]
     if name == "conv" and kind is AxisType.Explicit:
         spec = P()
     kernels = {"w": linear_map}
@@ -217,7 +218,10 @@ def test_meshes(name, kind):
     mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(kind, kind))
     with jax.set_mesh(mesh):
         params = jax.device_put(params, NamedSharding(mesh, spec))
-        state = jax.device_put(state, NamedSharding(mesh, P()))
+        state = jax.tree.map(
+            lambda x: jax.device_put(x, NamedSharding(mesh, P(*u_spec[: x.ndim]))),
+            state,
+        )
         found = jax.jit(functools.partial(sx.metrics, kernels=kernels))(params, state)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, want)
 

@@ -133,6 +133,7 @@ ODD = {
     "unfit": {"v": np.ones((2, 3), np.float32)},
     "text": {"kernel": "a word"},
     "half": {"kernel": jnp.ones((3, 2), jnp.bfloat16)},
+    "a [red] one": {"kernel": jnp.ones((3, 2), jnp.bfloat16)},
 }
 ODD_RULE = {
     ".*/w": sx.Matrix(batch_axis=0),
@@ -148,7 +149,8 @@ def odd():
 
 def test_what_can_not_be_measured_is_listed(odd):
     rows = rows_of(odd)
-    assert rows.keys() == {"inf/kernel", "few/w", "many/w", "half/kernel"}
+    half = {"half/kernel", "a [red] one/kernel"}
+    assert rows.keys() == {"inf/kernel", "few/w", "many/w"} | half
     assert odd.undecided.keys() == {"undecided/kernel", "ints/kernel", "unfit/v"}
     assert "float32[2,3,4] that its name" in odd.undecided["undecided/kernel"]
     assert "need axes from -2 to 1" in odd.undecided["unfit/v"]
@@ -204,6 +206,7 @@ def test_the_table_shows_what_is_not_finite(odd):
     low, high = cells["many/w, 10 slices, 1 not finite"][3].split(" to ")
     assert float(low) == pytest.approx(finite.min(), rel=1e-4)
     assert float(high) == pytest.approx(finite.max(), rel=1e-4)
+    assert cells["half/kernel"] == cells["a [red] one/kernel"]
     assert cells["half/kernel"][0] == "3x2 bfloat16"
 
 
