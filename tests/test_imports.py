@@ -1,9 +1,11 @@
 """What an import loads."""
 
+import functools
 import subprocess
 import sys
 
 
+@functools.cache
 def modules_after(statement: str) -> set[str]:
     code = f"import sys; {statement}; print(' '.join(sys.modules))"
     done = subprocess.run(
