@@ -49,6 +49,7 @@ def _items(folder: Path) -> dict[str, Path]:
 
 
 def read_orbax(folder: Path) -> Any:
+    """Returns the tree of a checkpoint; of several items, one tree for each name."""
     if (folder / "_METADATA").is_file():
         return _restore(folder)
     trees = {name: _restore(item) for name, item in _items(folder).items()}
