@@ -5,7 +5,8 @@
     state --------------------------------------- u |            params', state' <-------------+
 
 The names below are in the order of that path. The adapters `specjax.linen`,
-`specjax.nnx`, `specjax.optax` and `specjax.testing` are imported by name.
+`specjax.nnx`, `specjax.optax` and `specjax.testing` are imported by name, and so is
+`specjax.plotting`. ``python -m specjax report CHECKPOINT`` reports on a saved model.
 """
 
 from specjax import bounds as bounds
@@ -25,5 +26,8 @@ from specjax._spectral_norm import sn_fuse as sn_fuse
 from specjax._spectral_norm import sn_init as sn_init
 from specjax._with_options import SpectralNorm as SpectralNorm
 from specjax._with_options import spectral_norm as spectral_norm
+from specjax._metrics import metrics as metrics
+from specjax._report import Report as Report
+from specjax._report import report as report
 
 __version__ = "0.1.0"
