@@ -24,5 +24,16 @@ from specjax._spectral_norm import sn_apply as sn_apply
 from specjax._spectral_norm import sn_fuse as sn_fuse
 from specjax._spectral_norm import sn_init as sn_init
 from specjax._spectral_norm import spectral_norm as spectral_norm
+from specjax._lipschitz import lipschitz as lipschitz
+from specjax._certificate import Certificate as Certificate
+from specjax._certificate import Factor as Factor
+from specjax._pools import AvgPool as AvgPool
+from specjax._pools import MaxPool as MaxPool
+from specjax._pools import SumPool as SumPool
+from specjax._parts import Claim as Claim
+from specjax._parts import Repeat as Repeat
+from specjax._parts import Reshape as Reshape
+from specjax._parts import Residual as Residual
+from specjax._parts import Scale as Scale
 
 __version__ = "0.1.0"

@@ -23,14 +23,15 @@ def operators(network: nn.Module, image_shape: tuple[int, ...]) -> dict[str, sx.
     def note(call: Any, inputs: Any, options: Any, context: Any) -> Any:
         layer = context.module
         if isinstance(layer, nn.Conv):
-            found["/".join((*layer.path, "kernel"))] = sx.Conv(
-                input_shape=inputs[0].shape[1:-1],
-                window_strides=layer.strides or 1,
-                padding=layer.padding,
-                lhs_dilation=layer.input_dilation or 1,
-                rhs_dilation=layer.kernel_dilation or 1,
-                feature_group_count=layer.feature_group_count,
-            )
+            words: dict[str, Any] = {
+                "window_strides": layer.strides or 1,
+                "padding": layer.padding,
+                "lhs_dilation": layer.input_dilation or 1,
+                "rhs_dilation": layer.kernel_dilation or 1,
+                "feature_group_count": layer.feature_group_count,
+            }
+            size = inputs[0].shape[1:-1]
+            found["/".join((*layer.path, "kernel"))] = sx.Conv(size, **words)
         return call(*inputs, **options)
 
     with nn.intercept_methods(note):

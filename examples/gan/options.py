@@ -41,8 +41,8 @@ def parser() -> argparse.ArgumentParser:
         "--operator",
         action="store_true",
         default=None,
-        help="take a convolution's singular value to be that of the convolution itself, "
-        "at the size it is used at, not that of its reshaped kernel",
+        help="take the largest singular value of a convolution itself, at the size "
+        "that it is used at, not that of its reshaped kernel",
     )
     add(
         "--steps",
