@@ -8,6 +8,7 @@ The names below are in the order of that path. The adapters `specjax.linen`,
 `specjax.nnx`, `specjax.optax` and `specjax.testing` are imported by name.
 """
 
+from specjax import bounds as bounds
 from specjax._kernels import flax_kernels as flax_kernels
 from specjax._presets import equinox_kernels as equinox_kernels
 from specjax._presets import haiku_kernels as haiku_kernels

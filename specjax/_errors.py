@@ -7,6 +7,10 @@ class UndecidedKernelError(ValueError):
     """A leaf that a rule takes for a kernel, without knowing its axes."""
 
 
+class TooLargeError(ValueError):
+    """A method that would need more memory than it may take."""
+
+
 def complaint(where: str, *, got: str, need: str, fix: str) -> str:
     """Returns ``"{where}: got {got}; need {need}. Try: {fix}."``.
 

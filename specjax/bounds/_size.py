@@ -1,0 +1,37 @@
+"""What a method would allocate, said before it does."""
+
+from collections.abc import Sequence
+
+from specjax import _errors
+from specjax._linear_map import LinearMap
+
+MAX_BYTES = 4 * 2**30
+
+
+def check_bytes(
+    method: str,
+    needed: int,
+    max_bytes: int,
+    *,
+    shape: Sequence[int],
+    linear_map: LinearMap,
+    fix: str,
+) -> None:
+    """Raises a TooLargeError if a method needs more memory than it may take."""
+    if needed <= max_bytes:
+        return
+    message = _errors.complaint(
+        method,
+        got=f"a kernel of shape {tuple(shape)} under {linear_map}, for which it takes "
+        f"{_readable(needed)}",
+        need=f"at most max_bytes={max_bytes} ({_readable(max_bytes)})",
+        fix=fix,
+    )
+    raise _errors.TooLargeError(message)
+
+
+def _readable(n_bytes: int) -> str:
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.1f} {unit}"
+    return f"{n_bytes} bytes"
