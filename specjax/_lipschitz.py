@@ -3,16 +3,18 @@
 `_named_layers` finds what the chain names, `bounds` bounds the kernels, `_chain` walks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 
 from specjax import _errors, bounds
 from specjax._certificate import Certificate
 from specjax._chain import Network, names_in, walk
 from specjax._kernels import Kernels, flax_kernels, select
+from specjax._linear_map import LinearMap
 from specjax._named_layers import find_layers
 from specjax._pools import Shape
 from specjax._tree import named_leaves
@@ -26,6 +28,7 @@ def lipschitz(
     kernels: Kernels = flax_kernels,
     input_shape: Shape | None = None,
     unused: Sequence[str] = (),
+    upper: Callable[..., bounds.Norm] = bounds.upper,
 ) -> Certificate:
     """Returns a proved bound on how far a network can stretch a distance.
 
@@ -42,6 +45,8 @@ def lipschitz(
         input_shape: shape of one example, to check that the parts fit each other from
             the first one on; without it, from the first convolution on.
         unused: names of what is in the params and not in the network.
+        upper: how a kernel is bounded: `specjax.bounds.upper`, or a `functools.partial`
+            of it with another method.
 
     Returns:
         The certificate: its value, and a factor with its method for each part. It is
@@ -52,7 +57,7 @@ def lipschitz(
         ValueError: if a name is not in the params, a leaf of the params has no part, a
             convolution is read as a matrix by its name alone, a stack of kernels is not
             in a `Repeat`, or the shape that a part returns does not fit the next one.
-        TypeError: if the params are traced.
+        TypeError: if the params are traced, or `upper` returns no upper bound.
 
     Example:
         >>> params = {"Dense_0": {"kernel": jax.numpy.ones((8, 2))}}
@@ -62,13 +67,17 @@ def lipschitz(
 
     Source: Szegedy et al., "Intriguing properties of neural networks" (2014), 4.3.
     """
-    network = _read(params, parts, kernels, unused)
+    network = _read(params, parts, kernels, unused, upper)
     factors, _ = walk(parts, input_shape, network, None)
     return Certificate(product(factor.constant for factor in factors), factors)
 
 
 def _read(
-    params: Any, parts: Sequence[Any], kernels: Kernels, unused: Sequence[str]
+    params: Any,
+    parts: Sequence[Any],
+    kernels: Kernels,
+    unused: Sequence[str],
+    upper: Callable[..., bounds.Norm],
 ) -> Network:
     """Returns the named layers and the bounds of their kernels, each found once."""
     leaves = {p: leaf for p, leaf in named_leaves(params).items() if _is_array(leaf)}
@@ -76,8 +85,23 @@ def _read(
     names = list(names_in(parts))
     layers = find_layers(names, leaves, selected, kernels=kernels, unused=unused)
     used = {layer.kernel for layer in layers.values() if layer.kernel is not None}
-    norms = {path: bounds.upper(*selected[path]) for path in sorted(used)}
+    norms = {path: _bound(upper, *selected[path]) for path in sorted(used)}
     return Network(selected, layers, norms)
+
+
+def _bound(
+    upper: Callable[..., bounds.Norm], leaf: Any, linear_map: LinearMap
+) -> bounds.Norm:
+    norm = upper(jnp.asarray(leaf), linear_map)
+    if norm.kind != "upper":
+        message = _errors.complaint(
+            "upper",
+            got=f"a norm that is {norm.kind} ({norm.method})",
+            need="an upper bound: rounding may have left the others below the norm",
+            fix="upper=functools.partial(specjax.bounds.upper, method=...)",
+        )
+        raise TypeError(message)
+    return norm
 
 
 def _is_array(leaf: Any) -> bool:
