@@ -20,11 +20,11 @@ from specjax._power import SingularVectors as SingularVectors
 from specjax._power import power_iteration as power_iteration
 from specjax._sigma import sigma as sigma
 from specjax._rescale import normalize as normalize
-from specjax._spectral_norm import SpectralNorm as SpectralNorm
 from specjax._spectral_norm import sn_apply as sn_apply
 from specjax._spectral_norm import sn_fuse as sn_fuse
 from specjax._spectral_norm import sn_init as sn_init
-from specjax._spectral_norm import spectral_norm as spectral_norm
+from specjax._with_options import SpectralNorm as SpectralNorm
+from specjax._with_options import spectral_norm as spectral_norm
 from specjax._lipschitz import lipschitz as lipschitz
 from specjax._certificate import Certificate as Certificate
 from specjax._certificate import Factor as Factor

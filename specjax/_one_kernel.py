@@ -8,6 +8,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array
 
 from specjax._linear_map import LinearMap
@@ -18,6 +19,7 @@ from specjax._sigma import with_derivative
 from specjax._state import Carried, expected
 from specjax._vectors import generic_direction
 from specjax._warmup import warm_up
+from specjax.bounds._certified import certified_divisor, underflow
 
 
 @functools.partial(jax.jit, static_argnames=("linear_map",))
@@ -62,6 +64,18 @@ def fuse_one(
     start = u + generic_direction(u.shape, u.dtype)
     sigma = _converge(kernel, start, linear_map).sigma
     return normalize(kernel, sigma, linear_map, bound, cap)
+
+
+@functools.partial(jax.jit, static_argnames=("linear_map", "cap", "grad_sigma"))
+def certify_one(
+    kernel: Array, bound: Bound, *, linear_map: LinearMap, cap: bool, grad_sigma: bool
+) -> Array:
+    """Returns the kernel divided by a proved bound: its norm is at most `bound`."""
+    divisor = certified_divisor(kernel, linear_map)
+    if not grad_sigma:
+        divisor = lax.stop_gradient(divisor)
+    reached = jnp.asarray(bound, divisor.dtype) - underflow(kernel, linear_map)
+    return normalize(kernel, divisor, linear_map, jnp.maximum(reached, 0), cap)
 
 
 def _converge(kernel: Array, start: Array, linear_map: LinearMap) -> Carried:

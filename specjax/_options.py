@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.core
@@ -11,6 +11,7 @@ from jaxtyping import Array, Real
 from specjax import _errors
 
 Bound: TypeAlias = float | int | Real[Array, ""]
+Divisor: TypeAlias = Literal["estimate", "upper"]
 
 
 def check_options(*, bound: Any = 1.0, n_steps: Any = 1) -> None:
@@ -35,6 +36,13 @@ def check_flags(**flags: Any) -> None:
         if not isinstance(value, bool):
             fix = f"{name}=True, or jax.lax.cond for a traced choice"
             raise TypeError(_option(name, value, "a static bool", fix))
+
+
+def check_norm(norm: Any) -> None:
+    """Raises a ValueError for a norm that nothing can be divided by."""
+    if norm not in get_args(Divisor):
+        names = " or ".join(map(repr, get_args(Divisor)))
+        raise ValueError(_option("norm", repr(norm), names, 'norm="estimate"'))
 
 
 def _option(name: str, value: Any, need: str, fix: str) -> str:

@@ -4,7 +4,7 @@ Three functions walk the path of `_one_kernel` for each kernel of a tree: `sn_in
 makes the state, `sn_apply` takes one step, `sn_fuse` converges and bakes the result.
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,14 @@ from jaxtyping import Array
 from specjax import _state
 from specjax._kernels import Kernels, flax_kernels, select
 from specjax._linear_map import LinearMap
-from specjax._one_kernel import apply_one, fuse_one, init_one
-from specjax._options import Bound, check_flags, check_options
+from specjax._one_kernel import apply_one, certify_one, fuse_one, init_one
+from specjax._options import (
+    Bound,
+    Divisor,
+    check_flags,
+    check_norm,
+    check_options,
+)
 from specjax._state import State
 from specjax._tree import Path, replace_leaves
 
@@ -63,6 +69,7 @@ def sn_apply(
     n_steps: int = 1,
     update_stats: bool = True,
     grad_sigma: bool = True,
+    norm: Divisor = "estimate",
 ) -> tuple[Any, Any]:
     """Returns the params with every kernel at ``W bound / sigma``, and the next state.
 
@@ -79,6 +86,11 @@ def sn_apply(
         n_steps: power steps; one is enough in training. 0 uses u as it is.
         update_stats: False for evaluation: u as it is, the state comes back unchanged.
         grad_sigma: False holds sigma constant in the derivative (SNGP).
+        norm: "estimate" divides by sigma, a running estimate from below. "upper"
+            divides by a proved bound (`specjax.bounds.upper`), which costs products of
+            the kernel with itself: the norm of the result is then at most `bound`, of
+            the matrix under a `Matrix`, of the operator under a `Conv`. The state is
+            neither read nor changed: {} will do.
 
     Returns:
         ``(params, state)``, in trees, shapes and dtypes equal to those of the jax
@@ -99,7 +111,10 @@ def sn_apply(
     """
     check_options(bound=bound, n_steps=n_steps)
     check_flags(cap=cap, update_stats=update_stats, grad_sigma=grad_sigma)
+    check_norm(norm)
     selected = _select(params, kernels)
+    if norm == "upper":
+        return _certified(params, selected, bound, cap, grad_sigma), state
     carried = _state.read(state, selected)
     new_params, new_carried = {}, {}
     for path, (kernel, linear_map) in selected.items():
@@ -124,6 +139,7 @@ def sn_fuse(
     kernels: Kernels = flax_kernels,
     bound: Bound = 1.0,
     cap: bool = False,
+    norm: Divisor = "estimate",
 ) -> Any:
     """Returns plain params on the bound: u is converged on these very params.
 
@@ -136,17 +152,21 @@ def sn_fuse(
         kernels: as given to `sn_init`.
         bound: the spectral norm of each normalized kernel.
         cap: only shrink: a kernel below the bound comes back as it is.
+        norm: as for `sn_apply`; with "upper" the state is not read.
 
     Returns:
         The params, with the norm of each kernel within 1e-3 of the bound (and within
-        the precision of its dtype).
+        the precision of its dtype); with norm="upper" at most the bound.
 
     Raises:
         ValueError, TypeError: as `sn_apply`.
     """
     check_options(bound=bound)
     check_flags(cap=cap)
+    check_norm(norm)
     selected = _select(params, kernels)
+    if norm == "upper":
+        return _certified(params, selected, bound, cap, grad_sigma=True)
     carried = _state.read(state, selected)
     fused = {
         path: fuse_one(kernel, carried[path].u, bound, linear_map=linear_map, cap=cap)
@@ -155,93 +175,24 @@ def sn_fuse(
     return replace_leaves(params, fused)
 
 
+def _certified(
+    params: Any,
+    selected: dict[Path, tuple[Array, LinearMap]],
+    bound: Bound,
+    cap: bool,
+    grad_sigma: bool,
+) -> Any:
+    certified = {
+        path: certify_one(
+            kernel, bound, linear_map=linear_map, cap=cap, grad_sigma=grad_sigma
+        )
+        for path, (kernel, linear_map) in selected.items()
+    }
+    return replace_leaves(params, certified)
+
+
 def _select(params: Any, kernels: Kernels) -> dict[Path, tuple[Array, LinearMap]]:
     selected = select(params, kernels).items()
     return {
         path: (jnp.asarray(leaf), linear_map) for path, (leaf, linear_map) in selected
     }
-
-
-class InitFn(Protocol):
-    """`sn_init` with its options bound."""
-
-    def __call__(self, params: Any, key: Array | None = None) -> State:
-        """Returns the state for the params."""
-        ...
-
-
-class ApplyFn(Protocol):
-    """`sn_apply` with its options bound."""
-
-    def __call__(
-        self, params: Any, state: Any, update_stats: bool = True
-    ) -> tuple[Any, Any]:
-        """Returns the normalized params and the next state."""
-        ...
-
-
-class FuseFn(Protocol):
-    """`sn_fuse` with its options bound."""
-
-    def __call__(self, params: Any, state: Any) -> Any:
-        """Returns the params, normalized for good."""
-        ...
-
-
-class SpectralNorm(NamedTuple):
-    """Three pure functions that share their options."""
-
-    init: InitFn
-    apply: ApplyFn
-    fuse: FuseFn
-
-
-def spectral_norm(
-    *,
-    kernels: Kernels = flax_kernels,
-    bound: Bound = 1.0,
-    cap: bool = False,
-    n_steps: int = 1,
-    grad_sigma: bool = True,
-) -> SpectralNorm:
-    """Returns `sn_init`, `sn_apply` and `sn_fuse` with their options bound once.
-
-    Args:
-        kernels: which leaves are kernels and what linear map each one is.
-        bound: the spectral norm of each normalized kernel.
-        cap: only shrink: a kernel below the bound comes back as it is.
-        n_steps: power steps for each call in training.
-        grad_sigma: False holds sigma constant in the derivative (SNGP).
-
-    Raises:
-        ValueError, TypeError: for options out of range.
-
-    Example:
-        >>> init, apply, fuse = spectral_norm(bound=0.9, cap=True)
-        >>> params = {"Dense_0": {"kernel": jnp.ones((3, 4))}}
-        >>> params_sn, state = apply(params, init(params))
-        >>> print(jnp.linalg.norm(params_sn["Dense_0"]["kernel"], 2).round(4))
-        0.9
-    """
-    check_options(bound=bound, n_steps=n_steps)
-    check_flags(cap=cap, grad_sigma=grad_sigma)
-
-    def init(params: Any, key: Array | None = None) -> State:
-        return sn_init(params, kernels=kernels, key=key)
-
-    def apply(params: Any, state: Any, update_stats: bool = True) -> tuple[Any, Any]:
-        return sn_apply(
-            params,
-            state,
-            kernels=kernels,
-            bound=bound,
-            cap=cap,
-            n_steps=n_steps,
-            update_stats=update_stats,
-            grad_sigma=grad_sigma,
-        )
-
-    def fuse(params: Any, state: Any) -> Any:
-        return sn_fuse(params, state, kernels=kernels, bound=bound, cap=cap)
-
-    return SpectralNorm(init, apply, fuse)

@@ -30,8 +30,9 @@ from specjax._layers import (
 )
 from specjax._linear_map import Matrix
 from specjax._once import Once
-from specjax._options import Bound
-from specjax._spectral_norm import sn_apply, sn_init
+from specjax._options import Bound, Divisor
+from specjax._spectral_norm import sn_apply
+from specjax._with_options import spectral_norm
 
 
 class SpectralNorm(nn.Module):
@@ -60,6 +61,8 @@ class SpectralNorm(nn.Module):
         operator: the norm of a convolution is that of the operator on images of the
             size of the input, with the layer's own strides, padding and dilation; not
             that of the reshaped kernel, which is smaller. The state is of that size.
+        norm: "estimate" divides by sigma; "upper" by a proved bound, and there is no
+            state, as for `sn_apply`.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp
@@ -86,6 +89,7 @@ class SpectralNorm(nn.Module):
     grad_sigma: bool = True
     kernels: Kernels | None = None
     operator: bool = False
+    norm: Divisor = "estimate"
 
     def __post_init__(self) -> None:
         """Keeps the order of a mapping, which flax would sort by its keys."""
@@ -134,7 +138,9 @@ class SpectralNorm(nn.Module):
             )
             raise ValueError(message)
         with self._named_errors():
-            state = sn_init(params, kernels=self._kernels(inputs))
+            state = spectral_norm(kernels=self._kernels(inputs), norm=self.norm).init(
+                params
+            )
         for name, entry in state.items():
             self.variable(self.collection_name, name, lambda entry=entry: entry)
 
@@ -168,7 +174,7 @@ class SpectralNorm(nn.Module):
         # Below our name there may also be the layer's own statistics.
         held = self.variables.get(self.collection_name, {})
         state = {name: entry for name, entry in held.items() if name in params}
-        if not state:
+        if not state and self.norm == "estimate":
             message = _errors.complaint(
                 f"{self._where()}/{self.collection_name}",
                 got="no state",
@@ -184,6 +190,7 @@ class SpectralNorm(nn.Module):
             n_steps=self.n_steps,
             update_stats=update,
             grad_sigma=self.grad_sigma,
+            norm=self.norm,
         )
         if self.operator:
             check_input_size(self._where(), params, state, kernels, inputs)

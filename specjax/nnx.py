@@ -30,8 +30,9 @@ from specjax._layers import (
 )
 from specjax._linear_map import Matrix
 from specjax._once import Once
-from specjax._options import Bound, check_flags, check_options
-from specjax._spectral_norm import sn_apply, sn_init
+from specjax._options import Bound, Divisor, check_flags, check_norm, check_options
+from specjax._spectral_norm import sn_apply
+from specjax._with_options import spectral_norm
 
 
 class SpectralStat(nnx.BatchStat):
@@ -75,6 +76,7 @@ class SpectralNorm(nnx.Module):
         grad_sigma: bool = True,
         kernels: Kernels | None = None,
         operator: bool = False,
+        norm: Divisor = "estimate",
     ):
         """Wraps a layer.
 
@@ -97,6 +99,8 @@ class SpectralNorm(nnx.Module):
                 the size of the input, with the layer's own strides, padding and
                 dilation; not that of the reshaped kernel, which is smaller. The state
                 is made by the first call, for the size of its input.
+            norm: "estimate" divides by sigma; "upper" by a proved bound, and there is
+                no state, as for `sn_apply`.
 
         Raises:
             ValueError, TypeError: if the layer has no kernel or one that is undecided,
@@ -104,6 +108,7 @@ class SpectralNorm(nnx.Module):
         """
         check_options(bound=bound, n_steps=n_steps)
         check_flags(cap=cap, grad_sigma=grad_sigma)
+        check_norm(norm)
         del epsilon, param_dtype, rngs
         self.layer_instance = layer_instance
         self.n_steps = n_steps
@@ -115,13 +120,15 @@ class SpectralNorm(nnx.Module):
         self.grad_sigma = grad_sigma
         self.kernels = kernels
         self.operator = operator
+        self.norm: Divisor = norm
         self.stats = nnx.data({})
         if not operator:
             self._init_state(())
 
     def _init_state(self, inputs: Shape) -> None:
         params = nnx.state(self.layer_instance, nnx.Param)
-        state = sn_init(params, kernels=self._rule(inputs))
+        sn = spectral_norm(kernels=self._rule(inputs), norm=self.norm)
+        state = sn.init(params)
         self.stats = nnx.data(jax.tree.map(SpectralStat, state))
 
     def __call__(
@@ -152,6 +159,7 @@ class SpectralNorm(nnx.Module):
             n_steps=self.n_steps,
             update_stats=update,
             grad_sigma=self.grad_sigma,
+            norm=self.norm,
         )
         if update and any(
             isinstance(u, jax.core.Tracer) for u in jax.tree.leaves(state)

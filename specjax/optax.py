@@ -11,7 +11,7 @@ import optax
 from specjax import _errors
 from specjax._kernels import Kernels, flax_kernels
 from specjax._options import Bound
-from specjax._spectral_norm import spectral_norm
+from specjax._with_options import spectral_norm
 
 
 class KeepSpectralNormState(NamedTuple):

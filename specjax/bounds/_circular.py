@@ -137,6 +137,11 @@ def _sees_a_whole_window(words: _Words, low: int, high: int) -> bool:
     return any(0 <= start <= words.n - words.reach for start in starts)
 
 
+def repeats(axes: tuple[Axis, ...]) -> float:
+    """Returns how much the outputs that occur more than once can add to the norm."""
+    return math.prod(axis.repeats for axis in axes) ** 0.5
+
+
 def every_size(conv: Conv, axes: tuple[Axis, ...]) -> tuple[tuple[Axis, ...], float]:
     """Returns a grid of frequencies, and the factor from its maximum to the supremum.
 

@@ -14,7 +14,7 @@ from specjax._conv import Conv
 from specjax._linear_map import LinearMap, Matrix, over_batch
 from specjax._options import check_options
 from specjax._vectors import vector_dtype
-from specjax.bounds._circular import Axis, containing, every_size
+from specjax.bounds._circular import Axis, containing, every_size, repeats
 from specjax.bounds._closed import almost_orthogonal, fantastic_four
 from specjax.bounds._gram import gram_bound
 from specjax.bounds._norm import Norm, of
@@ -193,7 +193,7 @@ def _of_operator(
     taps = as_taps(kernel, conv)
     if method == "gram":
         return up(factor * _largest_block(taps, axes, n_steps))
-    factor = _repeats(axes)
+    factor = repeats(axes)
     window = tuple((axis.reach - 1) // axis.step + 1 for axis in axes)
     shaped = taps.reshape(len(taps), *window, *taps.shape[2:])
     match method:
@@ -221,7 +221,7 @@ def _largest_block(taps: Array, axes: tuple[Axis, ...], n_steps: int) -> Array:
     frequencies = jnp.asarray(classes(axes, not jnp.iscomplexobj(taps)))
     again = gram_bound(block(taps[group], axes, frequencies[frequency]), n_steps)
     best = jnp.max(bounds) + (again - lax.stop_gradient(again))
-    return up(best + jnp.max(block_error(lax.stop_gradient(taps), axes)))
+    return up(best + jnp.max(block_error(taps, axes)))
 
 
 def _grid(
@@ -231,9 +231,4 @@ def _grid(
     axes = containing(conv, shape)
     if all_sizes:
         return every_size(conv, axes)
-    return axes, _repeats(axes)
-
-
-def _repeats(axes: tuple[Axis, ...]) -> float:
-    """Returns how much the outputs that occur more than once can add."""
-    return math.prod(axis.repeats for axis in axes) ** 0.5
+    return axes, repeats(axes)
