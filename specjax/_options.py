@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import jax
 import jax.core
@@ -11,7 +11,7 @@ from jaxtyping import Array, Real
 from specjax import _errors
 
 Bound: TypeAlias = float | int | Real[Array, ""]
-Divisor: TypeAlias = Literal["estimate", "upper"]
+NORMS = ("estimate", "upper")
 
 
 def check_options(*, bound: Any = 1.0, n_steps: Any = 1) -> None:
@@ -40,8 +40,8 @@ def check_flags(**flags: Any) -> None:
 
 def check_norm(norm: Any) -> None:
     """Raises a ValueError for a norm that nothing can be divided by."""
-    if norm not in get_args(Divisor):
-        names = " or ".join(map(repr, get_args(Divisor)))
+    if norm not in NORMS:
+        names = " or ".join(map(repr, NORMS))
         raise ValueError(_option("norm", repr(norm), names, 'norm="estimate"'))
 
 

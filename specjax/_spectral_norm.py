@@ -16,7 +16,6 @@ from specjax._linear_map import LinearMap
 from specjax._one_kernel import apply_one, certify_one, fuse_one, init_one
 from specjax._options import (
     Bound,
-    Divisor,
     check_flags,
     check_norm,
     check_options,
@@ -69,7 +68,7 @@ def sn_apply(
     n_steps: int = 1,
     update_stats: bool = True,
     grad_sigma: bool = True,
-    norm: Divisor = "estimate",
+    norm: str = "estimate",
 ) -> tuple[Any, Any]:
     """Returns the params with every kernel at ``W bound / sigma``, and the next state.
 
@@ -139,7 +138,7 @@ def sn_fuse(
     kernels: Kernels = flax_kernels,
     bound: Bound = 1.0,
     cap: bool = False,
-    norm: Divisor = "estimate",
+    norm: str = "estimate",
 ) -> Any:
     """Returns plain params on the bound: u is converged on these very params.
 

@@ -7,7 +7,6 @@ from jaxtyping import Array
 from specjax._kernels import Kernels, flax_kernels, select
 from specjax._options import (
     Bound,
-    Divisor,
     check_flags,
     check_norm,
     check_options,
@@ -57,7 +56,7 @@ def spectral_norm(
     cap: bool = False,
     n_steps: int = 1,
     grad_sigma: bool = True,
-    norm: Divisor = "estimate",
+    norm: str = "estimate",
 ) -> SpectralNorm:
     """Returns `sn_init`, `sn_apply` and `sn_fuse` with their options bound once.
 

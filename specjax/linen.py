@@ -30,7 +30,7 @@ from specjax._layers import (
 )
 from specjax._linear_map import Matrix
 from specjax._once import Once
-from specjax._options import Bound, Divisor
+from specjax._options import Bound
 from specjax._spectral_norm import sn_apply
 from specjax._with_options import spectral_norm
 
@@ -89,7 +89,7 @@ class SpectralNorm(nn.Module):
     grad_sigma: bool = True
     kernels: Kernels | None = None
     operator: bool = False
-    norm: Divisor = "estimate"
+    norm: str = "estimate"
 
     def __post_init__(self) -> None:
         """Keeps the order of a mapping, which flax would sort by its keys."""

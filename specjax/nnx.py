@@ -30,7 +30,7 @@ from specjax._layers import (
 )
 from specjax._linear_map import Matrix
 from specjax._once import Once
-from specjax._options import Bound, Divisor, check_flags, check_norm, check_options
+from specjax._options import Bound, check_flags, check_norm, check_options
 from specjax._spectral_norm import sn_apply
 from specjax._with_options import spectral_norm
 
@@ -76,7 +76,7 @@ class SpectralNorm(nnx.Module):
         grad_sigma: bool = True,
         kernels: Kernels | None = None,
         operator: bool = False,
-        norm: Divisor = "estimate",
+        norm: str = "estimate",
     ):
         """Wraps a layer.
 
@@ -120,7 +120,7 @@ class SpectralNorm(nnx.Module):
         self.grad_sigma = grad_sigma
         self.kernels = kernels
         self.operator = operator
-        self.norm: Divisor = norm
+        self.norm = norm
         self.stats = nnx.data({})
         if not operator:
             self._init_state(())

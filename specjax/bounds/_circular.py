@@ -25,7 +25,7 @@ class Axis(NamedTuple):
         dilation: so many points for each input; not both above 1.
         reach: points that the window covers.
         step: points from one tap of the window to the next.
-        repeats: how often an output of it may occur in the other one.
+        repeats: how often an input may occur in the padded image.
         exact: whether the norms are equal, not only a bound.
     """
 
@@ -84,7 +84,7 @@ class _Words(NamedTuple):
 def _axis(conv: Conv, words: _Words, i: int) -> Axis:
     n, reach, stride, dilation, step = words
     if conv.padding == "CIRCULAR":
-        return _circular(words, conv.transposed)
+        return _circular(words)
     repeats, low, high = 1, 0, 0
     if conv.padding == "REFLECT":
         ends = (reach - 1) // 2, reach // 2
@@ -109,17 +109,11 @@ def _axis(conv: Conv, words: _Words, i: int) -> Axis:
     return Axis(size, stride, dilation, reach, step, repeats, exact)
 
 
-def _circular(words: _Words, transposed: bool) -> Axis:
+def _circular(words: _Words) -> Axis:
     n, reach, stride, dilation, step = words
-    size, repeats, exact = n * dilation, 1, True
-    if not transposed and dilation > 1:
-        # Flax wraps the image before it is dilated: there are more outputs than points.
-        n_outputs = (n + reach - 2) * dilation + 2 - reach
-        repeats = -(-n_outputs // size)
-        exact = n_outputs == size
-    if stride > 1 and (dilation > 1 or size % stride):
-        stride, exact = 1, False
-    return Axis(size, stride, dilation, reach, step, repeats, exact)
+    size = n * dilation
+    exact = size % stride == 0
+    return Axis(size, stride if exact else 1, dilation, reach, step, 1, exact)
 
 
 def _pads(padding: Any, words: _Words, i: int) -> tuple[int, int]:
@@ -138,7 +132,7 @@ def _sees_a_whole_window(words: _Words, low: int, high: int) -> bool:
 
 
 def repeats(axes: tuple[Axis, ...]) -> float:
-    """Returns how much the outputs that occur more than once can add to the norm."""
+    """Returns how much the inputs that occur more than once can add to the norm."""
     return math.prod(axis.repeats for axis in axes) ** 0.5
 
 
@@ -149,13 +143,14 @@ def every_size(conv: Conv, axes: tuple[Axis, ...]) -> tuple[tuple[Axis, ...], fl
     window: `u^H K(w)^H K(w) u` is a trigonometric polynomial of that degree in w.
 
     Raises:
-        ValueError: for an axis whose outputs repeat: how often depends on the size.
+        ValueError: for reflected padding, in which an input occurs more or less often,
+            depending on the size.
 
     Source: Ehlich and Zeller, "Schwankung von Polynomen zwischen Gitterpunkten" (1964),
     for the cosine; Pfister and Bresler, "Bounding Multivariate Trigonometric
     Polynomials" (2018), for the root.
     """
-    if conv.padding == "REFLECT" or any(axis.repeats > 1 for axis in axes):
+    if conv.padding == "REFLECT":
         message = _errors.complaint(
             "every_size=True",
             got=f"{conv}",

@@ -85,6 +85,8 @@ def adjoint_times_self(
 def _product(left: Array, right: Array) -> Array:
     """Returns ``left^T right``, summed in blocks, so that few roundings add up."""
     n_groups, per_group, length = blocks(len(left))
+    if length == len(left):
+        return _matmul(left, right)
     missing = n_groups * per_group * length - len(left)
 
     def split(side: Array) -> Array:
@@ -94,10 +96,13 @@ def _product(left: Array, right: Array) -> Array:
     zero = jnp.zeros((left.shape[1], right.shape[1]), left.dtype)
 
     def add_block(total: Array, sides: tuple[Array, Array]) -> tuple[Array, None]:
-        a, b = sides
-        return total + jnp.matmul(a.T, b, precision=lax.Precision.HIGHEST), None
+        return total + _matmul(*sides), None
 
     def add_group(total: Array, sides: tuple[Array, Array]) -> tuple[Array, None]:
         return total + lax.scan(add_block, zero, sides)[0], None
 
     return lax.scan(add_group, zero, (split(left), split(right)))[0]
+
+
+def _matmul(left: Array, right: Array) -> Array:
+    return jnp.matmul(left.T, right, precision=lax.Precision.HIGHEST)

@@ -1,0 +1,242 @@
+"""Bounds of matrices: float64 SVD below, and none above, of 10,000 matrices."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import specjax as sx
+from specjax import bounds
+from specjax._errors import TooLargeError
+from tests.cases import designed, enable_x64
+
+STACK = sx.Matrix(batch_axis=0)
+
+
+def spectra(rank: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns the kinds of spectra that a bound must hold for, one a row."""
+    flat = np.ones(rank)
+    return np.stack([
+        flat,
+        np.where(np.arange(rank) < max(1, rank // 2), 1.0, 0.0),
+        np.where(np.arange(rank) == 0, 1.0, 0.0),
+        np.where(np.arange(rank) == 0, 1.0, 1 - 1e-7),
+        np.linspace(1, 0.5, rank),
+        np.logspace(0, -12, rank),
+        np.logspace(0, -3, rank),
+        1 / np.arange(1, rank + 1),
+        rng.uniform(size=rank),
+    ])  # fmt: skip
+
+
+def many_matrices(n: int, rows: int, columns: int, seed: int) -> np.ndarray:
+    """Returns n float32 matrices: random, designed, sparse, of many scales."""
+    rng = np.random.default_rng(seed)
+    rank = min(rows, columns)
+    left = np.linalg.qr(rng.standard_normal((n, rows, rank)))[0]
+    right = np.linalg.qr(rng.standard_normal((n, columns, rank)))[0]
+    kinds = spectra(rank, rng)
+    values = kinds[np.arange(n) % len(kinds)]
+    matrices = (left * values[:, None]) @ np.swapaxes(right, 1, 2)
+    third = n // 3
+    matrices[:third] = rng.standard_normal((third, rows, columns))
+    # Every other one of these is sparse, and every fourth has small integers.
+    matrices[:third:2] *= rng.uniform(size=matrices[:third:2].shape) < 0.05
+    matrices[1:third:4] = np.round(matrices[1:third:4])
+    scales = 10.0 ** rng.integers(-25, 25, (n, 1, 1))
+    return (matrices * scales).astype(np.float32)
+
+
+SHAPES = {
+    (1, 1): 1500,
+    (1, 40): 1500,
+    (40, 2): 1500,
+    (7, 5): 1500,
+    (16, 16): 1750,
+    (32, 64): 1500,
+    (70, 40): 730,
+    (128, 128): 20,
+}
+assert sum(SHAPES.values()) == 10_000
+
+
+@pytest.mark.parametrize(("shape", "n"), SHAPES.items(), ids=str)
+def test_no_matrix_is_above_its_bound(shape, n):
+    matrices = many_matrices(n, *shape, seed=n)
+    true = np.linalg.svd(matrices.astype(np.float64), compute_uv=False)[:, 0]
+    stack = jnp.asarray(matrices)
+    bound = np.asarray(bounds.upper(stack, STACK).value, np.float64)
+    assert np.all(bound >= true)
+    assert np.all(bound <= true * (1 + 2e-3))
+    for method in ("aol", "frobenius"):
+        bound = np.asarray(bounds.upper(stack, STACK, method=method).value, np.float64)
+        assert np.all(bound >= true), method
+        assert np.all(bound <= true * 1.0001 * min(shape) ** 0.5), method
+
+
+def test_the_frobenius_norm_and_aol_are_what_they_say():
+    matrix = np.random.default_rng(1).standard_normal((24, 17))
+    kernel = jnp.asarray(matrix, jnp.float32)
+    got = bounds.upper(kernel, method="frobenius").value
+    np.testing.assert_allclose(got, np.linalg.norm(matrix), rtol=1e-5)
+    rows = min(np.abs(g).sum(1).max() for g in (matrix @ matrix.T, matrix.T @ matrix))
+    got = bounds.upper(kernel, method="aol").value
+    np.testing.assert_allclose(got, rows**0.5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["flat", "gaussian"])
+def test_a_large_matrix(kind):
+    rng = np.random.default_rng(3)
+    matrix = rng.standard_normal((256, 384))
+    if kind == "flat":
+        matrix = designed(256, 384, np.ones(256))
+    kernel = jnp.asarray(matrix, jnp.float32)
+    true = np.linalg.norm(np.asarray(kernel, np.float64), 2)
+    bound = float(bounds.upper(kernel).value)
+    assert true <= bound <= true * 1.002
+    low = float(bounds.lower(kernel).value)
+    assert true * 0.999 <= low <= true * (1 + 1e-6)
+
+
+def test_the_published_number_in_double_precision():
+    # Delattre et al. (2023): 500x400, standard normal, 15 iterations: 3.6e-12.
+    matrix = np.random.default_rng(0).standard_normal((500, 400))
+    true = np.linalg.norm(matrix, 2)
+    with enable_x64():
+        bound = float(bounds.upper(jnp.asarray(matrix), n_steps=15).value)
+    assert 0 <= bound / true - 1 < 3.6e-12
+
+
+def test_fewer_steps_leave_the_slack_that_the_rank_allows():
+    kernel = jnp.asarray(designed(40, 40, np.ones(40)), jnp.float32)
+    for n_steps in (1, 2, 5):
+        slack = float(bounds.upper(kernel, n_steps=n_steps).value)
+        np.testing.assert_allclose(slack, 40 ** (1 / 2 ** (n_steps + 1)), rtol=1e-3)
+
+
+def test_the_gradient_of_the_bound_is_that_of_a_schatten_norm():
+    # In exact arithmetic t squarings give the Schatten norm of order 2^(t+1).
+    n_steps, p = 4, 2**5
+    matrix = np.random.default_rng(2).standard_normal((9, 6))
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    weights = (values / np.sum(values**p) ** (1 / p)) ** (p - 1)
+    want = (left * weights) @ right
+    grad = jax.grad(lambda w: bounds.upper(w, n_steps=n_steps).value)
+    got = grad(jnp.asarray(matrix, jnp.float32))
+    np.testing.assert_allclose(got, want, atol=2e-6)
+    wide = jax.grad(lambda w: bounds.upper(w, n_steps=n_steps).value)(
+        jnp.asarray(matrix.T, jnp.float32)
+    )
+    np.testing.assert_allclose(wide, want.T, atol=2e-6)
+    assert np.all(grad(jnp.zeros((3, 2))) == 0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64", "complex64"])
+def test_other_dtypes(dtype):
+    rng = np.random.default_rng(4)
+    matrix = rng.standard_normal((20, 30)) + (
+        1j * rng.standard_normal((20, 30)) if dtype == "complex64" else 0
+    )
+    with enable_x64():
+        kernel = jnp.asarray(matrix, dtype)
+        wide = np.asarray(kernel).astype(np.complex128)
+        true = np.linalg.norm(wide, 2)
+        for method in ("gram", "aol", "frobenius"):
+            assert float(bounds.upper(kernel, method=method).value) >= true
+        assert float(bounds.upper(kernel).value) <= true * 1.001
+        np.testing.assert_allclose(bounds.exact(kernel).value, true, rtol=1e-5)
+        values = np.linalg.svd(wide, compute_uv=False)
+        got = bounds.singular_values(kernel)
+        np.testing.assert_allclose(got, values, atol=1e-5 * true)
+
+
+def test_a_stack_of_several_axes_has_a_norm_for_each_slice():
+    stack = np.random.default_rng(5).standard_normal((5, 3, 6, 2)).astype(np.float32)
+    linear_map = sx.Matrix(in_axis=0, out_axis=2, batch_axis=(1, 3))
+    matrices = stack.transpose(1, 3, 0, 2).astype(np.float64)
+    true = np.linalg.svd(matrices, compute_uv=False)
+    kernel = jnp.asarray(stack)
+    assert bounds.exact(kernel, linear_map).value.shape == (3, 2)
+    np.testing.assert_allclose(
+        bounds.singular_values(kernel, linear_map), true, rtol=1e-4
+    )
+    for function in (bounds.exact, bounds.lower, bounds.upper):
+        got = function(kernel, linear_map).value
+        np.testing.assert_allclose(got, true[..., 0], rtol=1e-3)
+
+
+def test_zero_is_zero_and_what_is_not_finite_shows():
+    for function in (bounds.exact, bounds.lower, bounds.upper):
+        assert float(function(jnp.zeros((4, 3))).value) == 0
+        bad = jnp.ones((4, 3)).at[1, 1].set(jnp.nan)
+        assert not np.isfinite(function(bad).value)
+    for method in ("aol", "frobenius"):
+        assert float(bounds.upper(jnp.zeros((4, 3)), method=method).value) == 0
+
+
+def test_a_norm_says_what_it_is_and_goes_through_jit_and_vmap():
+    kernel = jnp.ones((4, 3))
+    got = jax.jit(bounds.upper)(kernel)
+    assert (got.kind, got.of, got.method) == ("upper", "matrix", "Gram iteration")
+    assert bounds.exact(kernel).kind == "exact"
+    assert bounds.lower(kernel).kind == "lower"
+    both = jax.vmap(bounds.exact)(jnp.stack([kernel, 2 * kernel]))
+    np.testing.assert_allclose(both.value, [12**0.5, 48**0.5], rtol=1e-6)
+    assert re.fullmatch(r"3\.46\d+ \(exact, matrix, SVD\)", str(bounds.exact(kernel)))
+
+
+def test_a_kernel_too_large_says_so_before_anything_is_allocated():
+    # On a machine with 24 GiB none of these could be allocated.
+    wide = jax.ShapeDtypeStruct((2**20, 2**18), jnp.float32)
+    for function in (bounds.exact, bounds.singular_values, bounds.upper):
+        with pytest.raises(TooLargeError, match=r"takes \d+\.\d GiB; need at most"):
+            jax.eval_shape(function, wide)
+    kernel = jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.float32)
+    with pytest.raises(TooLargeError, match=r"dense SVD.*Try: .*bounds\.lower"):
+        jax.eval_shape(lambda k: bounds.exact(k, sx.Conv((256, 256))), kernel)
+    with pytest.raises(ValueError, match="max_bytes=1000 "):
+        bounds.upper(jnp.ones((64, 64)), max_bytes=1000)
+
+
+class Diagonal:
+    """A linear map of somebody else's."""
+
+    batch_axis = ()
+
+    def resolve(self, shape, where="kernel"):
+        return self
+
+    def one(self):
+        return self
+
+    def sides(self, shape):
+        return shape, shape
+
+    def apply(self, kernel, x):
+        return kernel * x
+
+    adjoint = apply
+
+
+def test_another_linear_map_has_a_lower_bound_only():
+    kernel = jnp.array([0.5, -3.0, 2.0])
+    np.testing.assert_allclose(bounds.lower(kernel, Diagonal()).value, 3, rtol=1e-4)
+    for function in (bounds.exact, bounds.singular_values, bounds.upper):
+        with pytest.raises(TypeError, match="need a Matrix or a Conv"):
+            function(kernel, Diagonal())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "svd"}, "method='svd' for a Matrix; need one of 'gram', 'aol'"),
+        ({"method": "fantastic_four"}, "need one of 'gram', 'aol', 'frobenius'"),
+        ({"n_steps": 0}, "n_steps=0; need 1 or more. Try: n_steps=13"),
+        ({"n_steps": -1}, "n_steps: got -1; need 0 or more"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        bounds.upper(jnp.ones((3, 2)), **options)
