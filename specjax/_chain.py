@@ -110,11 +110,16 @@ def _kernel(
     kind, method = norm.kind, f"{norm.method}, of the {norm.of}"
     if value == math.inf:
         kind, method = "none", "the kernel is not finite"
-    batch = as_tuple(linear_map.batch_axis)
-    one_shape = tuple(n for axis, n in enumerate(leaf.shape) if axis not in batch)
-    sides = linear_map.one().sides(one_shape)
+    sides = sides_of_one(linear_map, leaf.shape)
     shape = _through(name, sides, shape, whole=not isinstance(linear_map, Matrix))
     return Factor(name, value, kind, method), shape
+
+
+def sides_of_one(linear_map: LinearMap, shape: Shape) -> tuple[Shape, Shape]:
+    """Returns the shapes that one kernel of a stack maps from and to."""
+    batch = as_tuple(linear_map.batch_axis)
+    one = tuple(n for axis, n in enumerate(shape) if axis not in batch)
+    return linear_map.one().sides(one)
 
 
 def _stack_complaint(name: str, sizes: Shape, at: int | None) -> str:

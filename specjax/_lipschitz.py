@@ -3,22 +3,27 @@
 `_named_layers` finds what the chain names, `bounds` bounds the kernels, `_chain` walks.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.core
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from specjax import _errors, bounds
 from specjax._certificate import Certificate
-from specjax._chain import Network, names_in, walk
+from specjax._chain import Network, names_in, sides_of_one, walk
+from specjax._conv import Conv
 from specjax._kernels import Kernels, flax_kernels, select
 from specjax._linear_map import LinearMap
 from specjax._named_layers import find_layers
 from specjax._pools import Shape
 from specjax._tree import named_leaves
 from specjax._upward import product
+
+_SMALL_SIDE = 1024  # of an operator that is written out: its cube is what it costs
 
 
 def lipschitz(
@@ -28,7 +33,7 @@ def lipschitz(
     kernels: Kernels = flax_kernels,
     input_shape: Shape | None = None,
     unused: Sequence[str] = (),
-    upper: Callable[..., bounds.Norm] = bounds.upper,
+    upper: Callable[..., bounds.Norm] | None = None,
 ) -> Certificate:
     """Returns a proved bound on how far a network can stretch a distance.
 
@@ -46,7 +51,8 @@ def lipschitz(
             the first one on; without it, from the first convolution on.
         unused: names of what is in the params and not in the network.
         upper: how a kernel is bounded: `specjax.bounds.upper`, or a `functools.partial`
-            of it with another method.
+            of it with a method. Without it: "dense" for a convolution of an image that
+            is small enough, where that is much tighter, and "gram" for the rest.
 
     Returns:
         The certificate: its value, and a factor with its method for each part. It is
@@ -67,7 +73,7 @@ def lipschitz(
 
     Source: Szegedy et al., "Intriguing properties of neural networks" (2014), 4.3.
     """
-    network = _read(params, parts, kernels, unused, upper)
+    network = _read(params, parts, kernels, unused, upper or _tight)
     factors, _ = walk(parts, input_shape, network, None)
     return Certificate(product(factor.constant for factor in factors), factors)
 
@@ -87,6 +93,18 @@ def _read(
     used = {layer.kernel for layer in layers.values() if layer.kernel is not None}
     norms = {path: _bound(upper, *selected[path]) for path in sorted(used)}
     return Network(selected, layers, norms)
+
+
+def _tight(kernel: Array, linear_map: LinearMap) -> bounds.Norm:
+    """Returns the tightest of the bounds that take seconds."""
+    if isinstance(linear_map, Conv) and linear_map.padding not in (
+        "CIRCULAR",
+        "REFLECT",
+    ):
+        n_in, n_out = map(math.prod, sides_of_one(linear_map, kernel.shape))
+        if min(n_in, n_out) <= _SMALL_SIDE and n_in * n_out <= _SMALL_SIDE**2 * 8:
+            return bounds.upper(kernel, linear_map, method="dense")
+    return bounds.upper(kernel, linear_map)
 
 
 def _bound(
