@@ -11,6 +11,7 @@ times as far; the best pairs are then scored in float64, by numpy and scipy alon
 import argparse
 import functools
 import json
+import math
 import platform
 import sys
 import tempfile
@@ -40,6 +41,7 @@ Score = Callable[[Images], Float[Array, " n"]]
 
 _LEAKY = functools.partial(nn.leaky_relu, negative_slope=0.1)
 _BATCH = 500
+_DENSE = 2**22  # entries of a matrix that is kept dense
 _BEST = 100
 _SMALLEST = 0.05  # distance of a pair: below it float32 counts its own rounding
 _STEP = 1.0  # in pixel values from -1 to 1, and as a share of the pair's distance
@@ -169,26 +171,33 @@ def _ratios(
     return np.abs(score64(x) - score64(y)) / far
 
 
-def in_float64(config: Config, params: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the discriminator in float64: sparse matrices, and no jax."""
+def written_out(config: Config, params: Any) -> list[tuple[Any, np.ndarray]]:
+    """Returns the matrix and the bias of every layer of the discriminator, in float64.
+
+    Without jax. A matrix is sparse where it would not fit otherwise.
+    """
     preset = config.preset
     image_shape = (preset.side, preset.side, preset.channels)
     layers = []
     for path, conv in operators(networks(config)[1], image_shape).items():
         layer = params[path.removesuffix("/kernel")]
         matrix = operator_matrix(np.asarray(layer["kernel"]), conv)
+        if math.prod(matrix.shape) < _DENSE:
+            matrix = matrix.toarray()
         bias = np.asarray(layer["bias"], np.float64)
         layers.append((matrix, np.tile(bias, matrix.shape[1] // len(bias))))
-    last = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["Dense_0"])
+    last = (np.asarray(params["Dense_0"][name]) for name in ("kernel", "bias"))
+    return [*layers, tuple(leaf.astype(np.float64) for leaf in last)]
 
-    def score(images: np.ndarray) -> np.ndarray:
-        x = images.reshape(len(images), -1)
-        for matrix, bias in layers:
-            x = x @ matrix + bias
-            x = np.maximum(x, 0.1 * x)
-        return (x @ last["kernel"] + last["bias"])[:, 0]
 
-    return score
+def score_by(layers: list[tuple[Any, Any]], images: Any) -> Any:
+    """Returns the scores by these matrices, in numpy or in jax as the images are."""
+    x = images.reshape(len(images), -1)
+    for matrix, bias in layers[:-1]:
+        x = x @ matrix + bias
+        x = x * ((x > 0) + 0.1 * (x <= 0))
+    matrix, bias = layers[-1]
+    return (x @ matrix + bias)[:, 0]
 
 
 def measure(
@@ -203,7 +212,7 @@ def measure(
     start = time.perf_counter()
     best = attack(
         lambda images: jnp.asarray(network.apply({"params": params}, images)),
-        in_float64(config, params),
+        functools.partial(score_by, written_out(config, params)),
         real,
         n_attempts=n_attempts,
         n_steps=n_steps,
