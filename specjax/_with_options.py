@@ -73,6 +73,7 @@ def spectral_norm(
         ValueError, TypeError: for options out of range.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> init, apply, fuse = spectral_norm(bound=0.9, cap=True)
         >>> params = {"Dense_0": {"kernel": jnp.ones((3, 4))}}
         >>> params_sn, state = apply(params, init(params))

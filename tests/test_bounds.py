@@ -10,6 +10,7 @@ import pytest
 import specjax as sx
 from specjax import bounds
 from specjax._errors import TooLargeError
+from specjax.bounds._gram import adjoint_times_self
 from tests.cases import designed, enable_x64
 
 STACK = sx.Matrix(batch_axis=0)
@@ -98,6 +99,24 @@ def test_a_large_matrix(kind):
     assert true <= bound <= true * 1.002
     low = float(bounds.lower(kernel).value)
     assert true * 0.999 <= low <= true * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (1000, 12)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_what_rounding_can_hide_is_in_the_bound(shape, dtype):
+    rng = np.random.default_rng(6)
+    matrix = rng.uniform(0.5, 1.1, shape)
+    if dtype == "complex64":
+        matrix = matrix * np.exp(2j * rng.uniform(size=shape))
+    matrix = np.asarray(matrix / np.abs(matrix).max(), dtype)
+    gram, lost = adjoint_times_self(jnp.asarray(matrix))
+    wide = matrix.astype(np.complex128)
+    error = np.linalg.norm(np.asarray(gram) - wide.conj().T @ wide, 2)
+    assert 0 < error <= lost
+    # And no more than what is said: some 100 units of roundoff of the squared norm.
+    assert lost <= 100 * 2.0**-24 * 3 * np.linalg.norm(wide) ** 2
+    bound = float(bounds.upper(jnp.asarray(matrix)).value)
+    assert bound**2 >= np.linalg.norm(wide, 2) ** 2 + lost
 
 
 def test_the_published_number_in_double_precision():

@@ -1,11 +1,13 @@
 """What an import loads."""
 
+import functools
 import subprocess
 import sys
 
 import pytest
 
 
+@functools.cache
 def modules_after(statement: str) -> set[str]:
     code = f"import sys; {statement}; print(' '.join(sys.modules))"
     done = subprocess.run(

@@ -70,7 +70,17 @@ def functions(case, **options):
 
 
 def on_one_device(case):
-    return {"w": jax.random.normal(jax.random.key(3), case.shape)}
+    kernel = np.random.default_rng(3).standard_normal(case.shape)
+    return {"w": jnp.asarray(kernel, jnp.float32)}
+
+
+@functools.cache
+def on_mesh(case, kind):
+    """Returns the params on the mesh and the state made there, for all tests."""
+    mesh = make_mesh(kind)
+    with jax.set_mesh(mesh):
+        params = jax.device_put(on_one_device(case), NamedSharding(mesh, case.kernel))
+        return params, jax.jit(functions(case).init)(params)
 
 
 def collectives(program):
@@ -103,9 +113,8 @@ def test_results_are_the_single_devices_and_shardings_a_fixed_point(case, kind):
     sn, plain, mesh = functions(case, n_steps=2), on_one_device(case), make_mesh(kind)
     want_state = sn.init(plain)
     want = sn.apply(plain, want_state), sn.fuse(plain, want_state)
+    params, state = on_mesh(case, kind)
     with jax.set_mesh(mesh):
-        params = jax.device_put(plain, NamedSharding(mesh, case.kernel))
-        state = jax.jit(sn.init)(params)
         new_params, new_state = jax.jit(sn.apply)(params, state)
         fused = jax.jit(sn.fuse)(params, state)
     for name, u in (("u", case.u), ("u2", case.u), ("sigma", case.u)):
@@ -132,9 +141,8 @@ def test_no_kernel_is_moved(case, kind):
         normalized, state = sn.apply(params, state)
         return jnp.sum(normalized["w"] * direction["w"]), state
 
+    params, state = on_mesh(case, kind)
     with jax.set_mesh(mesh):
-        params = jax.device_put(on_one_device(case), NamedSharding(mesh, case.kernel))
-        state = jax.jit(sn.init)(params)
         forward = jax.jit(sn.apply).lower(params, state)
         evaluate = jax.jit(functools.partial(sn.apply, update_stats=False))
         evaluate = evaluate.lower(params, state)

@@ -56,10 +56,11 @@ def exact(
 
     Example:
         >>> box = jnp.ones((3, 3, 1, 1))
-        >>> print(exact(box))
-        3.0 (exact, matrix, SVD)
-        >>> print(exact(box, Conv((8, 8), padding="CIRCULAR")).value.round(4))
-        9.0
+        >>> found = exact(box, Conv((8, 8), padding="CIRCULAR"))
+        >>> print(exact(box).value.round(4), found.value.round(4))
+        3.0 9.0
+        >>> found.kind, found.of, found.method
+        ('exact', 'operator', 'SVD of each frequency')
 
     Source: Sedghi, Gupta and Long, "The Singular Values of Convolutional Layers"
     (2019).

@@ -89,7 +89,7 @@ def upper(
         ('upper', 'operator')
 
     Source: Delattre et al., "Efficient Bound of Lipschitz Constant for Convolutional
-    Layers by Gram Iteration" (2023); docs/design/0005 has the proofs that are our own.
+    Layers by Gram Iteration" (2023); docs/design/0007 has the proofs that are our own.
     """
     check_options(n_steps=n_steps)
     resolved = check_map(linear_map, jnp.shape(kernel))

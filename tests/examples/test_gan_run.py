@@ -22,7 +22,7 @@ from examples.gan.run_folder import create, find
 from examples.gan.state import TrainState
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = ["--batch-size", "16", "--seed", "5"]
+OPTIONS = ["--batch-size", "8", "--seed", "5"]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,8 @@ def quick() -> Iterator[pytest.MonkeyPatch]:
     """A short classifier and few samples: what is tested here is not the score."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifier, "_STEPS", 30)
-        patch.setattr(score, "_N_FAKE", 1_000)
+        patch.setattr(score, "_N_FAKE", 250)
+        patch.setattr(score, "_N_CLASSIFIED", 200)
         yield patch
 
 
@@ -93,8 +94,8 @@ def test_a_run_leaves_its_files(whole: Path):
     assert [line["step"] for line in lines] == [1, 10, 20]
     assert len(lines[-1]["sigma"]) == 6
     found = json.loads((whole / "score.json").read_text())
-    assert sum(found["class_counts"]) == found["n_classified"] == 1_000
-    assert (found["n_real"], found["n_fake"], found["n_test"]) == (1797, 1000, 359)
+    assert sum(found["class_counts"]) == found["n_classified"] == 200
+    assert (found["n_real"], found["n_fake"], found["n_test"]) == (1797, 250, 359)
     assert found["untrained_over_trained"] == pytest.approx(
         found["distance_untrained"] / found["distance"]
     )
@@ -123,7 +124,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
         ([], "already holds a run: expected a new folder, or --resume"),
         (["--resume", "--seed", "6"], "--seed 6 does not fit the run to resume"),
         (["--resume", "--constraint", "none"], "was started with --constraint sn."),
-        (["--resume", "--batch-size", "8"], "was started with --batch-size 16."),
+        (["--resume", "--batch-size", "9"], "was started with --batch-size 8."),
         (["--resume", "--dataset", "mnist"], "was started with --dataset digits."),
         (["--resume", "--steps", "10"], "--steps 10 is less than the 20"),
     ],
