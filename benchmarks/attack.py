@@ -186,8 +186,9 @@ def written_out(config: Config, params: Any) -> list[tuple[Any, np.ndarray]]:
             matrix = matrix.toarray()
         bias = np.asarray(layer["bias"], np.float64)
         layers.append((matrix, np.tile(bias, matrix.shape[1] // len(bias))))
-    last = (np.asarray(params["Dense_0"][name]) for name in ("kernel", "bias"))
-    return [*layers, tuple(leaf.astype(np.float64) for leaf in last)]
+    last = params["Dense_0"]
+    kernel, bias = (np.asarray(last[name], np.float64) for name in ("kernel", "bias"))
+    return [*layers, (kernel, bias)]
 
 
 def score_by(layers: list[tuple[Any, Any]], images: Any) -> Any:
