@@ -39,7 +39,8 @@ def prepare(dataset: str, form: str) -> tuple[Any, Callable[[], None]]:
     shape = (_BATCH, side, side, config.preset.channels)
     real = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     with mock.patch.object(sx, "sn_apply", sx.sn_apply if form != "none" else _as_is):
-        compiled = make_train_step(config).lower(state, real).compile()
+        jitted: Any = make_train_step(config)
+        compiled = jitted.lower(state, real).compile()
     held = [state]
 
     def step() -> None:
