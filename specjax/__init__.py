@@ -29,5 +29,16 @@ from specjax._with_options import spectral_norm as spectral_norm
 from specjax._metrics import metrics as metrics
 from specjax._report import Report as Report
 from specjax._report import report as report
+from specjax._lipschitz import lipschitz as lipschitz
+from specjax._certificate import Certificate as Certificate
+from specjax._certificate import Factor as Factor
+from specjax._pools import AvgPool as AvgPool
+from specjax._pools import MaxPool as MaxPool
+from specjax._pools import SumPool as SumPool
+from specjax._parts import Claim as Claim
+from specjax._parts import Repeat as Repeat
+from specjax._parts import Reshape as Reshape
+from specjax._parts import Residual as Residual
+from specjax._parts import Scale as Scale
 
 __version__ = "0.1.0"

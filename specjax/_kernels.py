@@ -168,6 +168,14 @@ def as_rule(kernels: Kernels) -> Rule:
     return rule
 
 
+def is_named(path: Path, kernels: Kernels) -> bool:
+    """Says whether a mapping gives this path a linear map itself, not by a rule."""
+    if not isinstance(kernels, Mapping):
+        return False
+    matches = (v for p, v in kernels.items() if _compile(p).fullmatch(join(path)))
+    return isinstance(next(matches, None), LinearMap)
+
+
 def _compile(pattern: Any) -> re.Pattern[str]:
     try:
         return re.compile(pattern)

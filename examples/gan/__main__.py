@@ -58,7 +58,7 @@ def _run(options: dict[str, Any]) -> None:
     folder, config, data, state, checkpoints = begin(options)
     print(
         f"{folder}: {config.dataset}, {len(data):,} images, constraint "
-        f"{config.constraint}, seed {config.seed}, "
+        f"{config.constraint}{' --operator' * config.operator}, seed {config.seed}, "
         f"steps {int(state.step):,} to {config.steps:,}"
     )
     state = train(config, data, folder, state, checkpoints)
@@ -123,7 +123,7 @@ def _finish(folder: Path, config: Config, data: Dataset, state: TrainState) -> N
     draw_samples(folder / "samples.png", data.images(slice(64)), fake, int(state.step))
     draw_curves(folder / "curves.png", read_metrics(folder), config.constraint)
     write_reports(folder, config, state)
-    result, rows = score(config, state, data), kernel_rows(state)
+    result, rows = score(config, state, data), kernel_rows(config, state)
     write_json(folder / "score.json", result | {"kernels": rows})
     show(config, rows, result)
 

@@ -7,7 +7,7 @@ import jax
 import specjax as sx
 from examples.gan.records import write_json
 from examples.gan.settings import Config
-from examples.gan.state import TrainState, init_state
+from examples.gan.state import TrainState, init_state, kernels
 from specjax.plotting import plot_spectra
 
 
@@ -18,8 +18,8 @@ def write_reports(folder: Path, config: Config, state: TrainState) -> None:
     reports on the same as one without a break.
     """
     reports = {
-        "before training": _report(init_state(config)),
-        f"after {int(state.step):,} steps": _report(state),
+        "before training": _report(config, init_state(config)),
+        f"after {int(state.step):,} steps": _report(config, state),
     }
     tables = (
         f"The discriminator's raw kernels {when}\n\n{report}\n"
@@ -34,6 +34,6 @@ def write_reports(folder: Path, config: Config, state: TrainState) -> None:
     figure.savefig(folder / "spectra.png", dpi=120)
 
 
-def _report(state: TrainState) -> sx.Report:
+def _report(config: Config, state: TrainState) -> sx.Report:
     # From numpy: arrays that a checkpoint has put on a device would be compiled anew.
-    return sx.report(jax.device_get(state.discriminator))
+    return sx.report(jax.device_get(state.discriminator), kernels=kernels(config))
