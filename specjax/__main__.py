@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from specjax._checkpoints import read_checkpoint
 from specjax._errors import CheckpointError, NoKernelError, refusal
 from specjax._extras import MissingLibraryError
 from specjax._kernels import flax_kernels
-from specjax._model_part import named_part, without_optimizers
 from specjax._presets import haiku_kernels
-from specjax._report import Report, report
+from specjax.checkpoints._model_part import named_part, without_optimizers
+from specjax.checkpoints._read import read_checkpoint
+from specjax.diagnostics._report import Report, report
 
 _RULES = {"flax": flax_kernels, "haiku": haiku_kernels}
 

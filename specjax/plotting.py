@@ -13,9 +13,9 @@ import numpy as np
 
 from specjax import _errors
 from specjax._extras import needs_extra
-from specjax._report import Report
-from specjax._row import Row
-from specjax._table import describe_map
+from specjax.diagnostics._report import Report
+from specjax.diagnostics._row import Row
+from specjax.diagnostics._table import describe_map
 
 with needs_extra("report"):
     from matplotlib.axes import Axes

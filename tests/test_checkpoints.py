@@ -22,12 +22,12 @@ import safetensors.flax
 import safetensors.numpy
 from flax import nnx, serialization, traverse_util
 
-from specjax import _checkpoints
-from specjax._checkpoints import read_checkpoint
 from specjax._errors import CheckpointError
 from specjax._extras import MissingLibraryError
-from specjax._model_part import named_part, without_optimizers
 from specjax._tree import join, named_leaves
+from specjax.checkpoints import _read
+from specjax.checkpoints._model_part import named_part, without_optimizers
+from specjax.checkpoints._read import read_checkpoint
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -318,7 +318,7 @@ def test_places_that_hold_no_checkpoint(tmp_path):
 
 
 def test_an_npz_that_expands_without_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(_checkpoints, "_FREE_BYTES", 2**20)
+    monkeypatch.setattr(_read, "_FREE_BYTES", 2**20)
     path = tmp_path / "bomb"
     with path.open("wb") as file:
         np.savez_compressed(file, kernel=np.zeros((2**12, 2**10), np.float32))

@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import specjax as sx
-from specjax._frobenius import frobenius
+from specjax.diagnostics._frobenius import frobenius
 from tests.cases import CASES, designed, enable_x64
 from tests.test_conv import GEOMETRIES, dense, make_kernel
 

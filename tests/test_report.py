@@ -11,7 +11,7 @@ from rich.console import Console
 
 import specjax as sx
 from specjax._extras import MissingLibraryError
-from specjax._table import _number, describe_map
+from specjax.diagnostics._table import _number, describe_map
 from tests.cases import designed
 from tests.test_conv import GEOMETRIES, dense, make_kernel
 from tests.test_metrics import Own

@@ -11,7 +11,7 @@ import numpy as np
 from specjax._conv import Conv
 from specjax._extras import needs_extra
 from specjax._linear_map import LinearMap, Matrix, as_tuple
-from specjax._row import Row
+from specjax.diagnostics._row import Row
 
 # A stack of more slices than that is one line, from the smallest number to the largest.
 _MAX_SLICES = 8

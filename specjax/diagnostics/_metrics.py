@@ -12,11 +12,11 @@ from jax import lax
 from jaxtyping import Array
 
 from specjax import _state
-from specjax._frobenius import frobenius
 from specjax._kernels import Kernels, flax_kernels, select
 from specjax._linear_map import LinearMap, over_batch, read_anew
 from specjax._power import power_iteration
 from specjax._tree import join
+from specjax.diagnostics._frobenius import frobenius
 
 
 def metrics(

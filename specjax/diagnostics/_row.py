@@ -14,9 +14,9 @@ from jaxtyping import Array, Bool, Float
 from specjax import bounds
 from specjax._conv import Conv
 from specjax._errors import TooLargeError
-from specjax._frobenius import frobenius
 from specjax._linear_map import LinearMap, Matrix
 from specjax._one_kernel import init_one
+from specjax.diagnostics._frobenius import frobenius
 
 # A Gram iteration has no SVD to wait for: it may take the memory of so many matrices.
 _GRAM_MATRICES = 8

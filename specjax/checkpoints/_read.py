@@ -17,7 +17,7 @@ import numpy as np
 
 from specjax._errors import CheckpointError, refusal
 from specjax._extras import MissingLibraryError, needs_extra
-from specjax._orbax import find_step, read_orbax
+from specjax.checkpoints._orbax import find_step, read_orbax
 
 _KINDS = "an Orbax folder, or a flax msgpack, safetensors or npz file"
 # A compressed file may say that it holds much more than it is large: up to this.

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from specjax import _table
 from specjax._kernels import Kernels, flax_kernels, sort_out
-from specjax._row import Row, make_row
 from specjax._tree import join
+from specjax.diagnostics import _table
+from specjax.diagnostics._row import Row, make_row
 
 
 @dataclasses.dataclass(frozen=True)
