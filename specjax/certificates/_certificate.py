@@ -77,7 +77,7 @@ def digits(number: float) -> str:
 
     Example:
         >>> digits(2 / 3), digits(1.0), digits(2.0**-30), digits(123456789.0)
-        ('0.666667', '1', '1e-09', '1.23457e+08')
+        ('0.666667', '1', '9.31323e-10', '1.23457e+08')
     """
     if not math.isfinite(number):
         return str(number)
