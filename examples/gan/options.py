@@ -38,6 +38,13 @@ def parser() -> argparse.ArgumentParser:
         "value; none: only measure it (default: sn)",
     )
     add(
+        "--operator",
+        action="store_true",
+        default=None,
+        help="take the largest singular value of a convolution itself, at the size "
+        "that it is used at, not that of its reshaped kernel",
+    )
+    add(
         "--steps",
         type=int,
         help="updates of both networks in total, before and after a --resume (default: "

@@ -42,6 +42,7 @@ def _sound(config: Config) -> bool:
         and config.constraint in CONSTRAINTS
         and all(type(number) is int for number in numbers)
         and isinstance(config.data_dir, str | None)
+        and type(config.operator) is bool
     )
 
 

@@ -8,27 +8,35 @@ from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 
+from examples.gan.exact import operator_norm
 from examples.gan.settings import Config
-from examples.gan.state import TrainState
+from examples.gan.state import TrainState, kernels
 
 _CAPTION = """carried: specjax's running estimate for the raw kernel, one power step \
 per update, last taken just before the final update
-exact: float64 SVD of the raw kernel as a matrix (out = last axis)
+exact: float64 {exact}
 in D: exact norm of the kernel that D multiplies by, {used}"""
 
+_EXACT = {
+    False: "SVD of the raw kernel as a matrix (out = last axis)",
+    True: "norm of the raw kernel as a convolution of images of its size",
+}
 _USED = {"sn": "raw / carried", "none": "the raw one: nothing constrains it"}
 
 
-def kernel_rows(state: TrainState) -> list[dict[str, Any]]:
+def kernel_rows(config: Config, state: TrainState) -> list[dict[str, Any]]:
     """Returns per kernel of D the carried and the exact sigma, and their difference."""
-    rows = []
+    rows, maps = [], kernels(config)
     for name, layer in state.sn.items():
         kernel = np.asarray(state.discriminator[name]["kernel"])
-        carried, exact = float(layer["kernel"]["sigma"]), exact_sigma(kernel)
+        conv = maps.get(f"{name}/kernel")
+        exact = operator_norm(kernel, conv) if conv else exact_sigma(kernel)
+        carried = float(layer["kernel"]["sigma"])
         rows.append(
             {
                 "kernel": name,
                 "shape": kernel.shape,
+                "of": "operator" if conv else "matrix",
                 "carried": carried,
                 "exact": exact,
                 "relative_error": abs(carried - exact) / exact,
@@ -53,8 +61,10 @@ def _kernel_table(config: Config, rows: list[dict[str, Any]], step: int) -> Tabl
     """Carried sigma, exact sigma and their relative error, kernel by kernel."""
     table = Table(
         title=f"Kernels of the discriminator after {step:,} steps "
-        f"(--constraint {config.constraint})",
-        caption=_CAPTION.format(used=_USED[config.constraint]),
+        f"(--constraint {config.constraint}{' --operator' * config.operator})",
+        caption=_CAPTION.format(
+            exact=_EXACT[config.operator], used=_USED[config.constraint]
+        ),
         caption_justify="left",
     )
     table.add_column("kernel")
@@ -104,5 +114,7 @@ def _shares(score: dict[str, Any]) -> str:
 
 def files(folder: Path) -> str:
     """Returns where the run's files are, as the last words of a run."""
-    names = ("samples.png", "curves.png", "metrics.jsonl", "score.json", "checkpoints")
+    pictures = ("samples.png", "curves.png", "spectra.png")
+    records = ("report.txt", "report.json", "metrics.jsonl", "score.json")
+    names = (*pictures, *records, "checkpoints")
     return "\n".join(str(folder / name) for name in names)

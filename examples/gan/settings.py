@@ -21,6 +21,8 @@ class Config:
         seed: of the initial weights, the order of the data and the latent vectors.
         data_dir: where the data set's files lie; None for the digits.
         data_crc32: checksum of the images, so that a resumed run sees the same ones.
+        operator: the discriminator's convolutions are read as operators. (Runs from
+            before this option have no such key in their config: False.)
     """
 
     dataset: str
@@ -30,6 +32,7 @@ class Config:
     seed: int
     data_dir: str | None
     data_crc32: int = 0
+    operator: bool = False
 
     @property
     def preset(self) -> Preset:
@@ -52,6 +55,7 @@ def new_config(options: dict[str, Any]) -> Config:
         batch_size=_or(options["batch_size"], preset.batch_size),
         seed=_or(options["seed"], 0),
         data_dir=options["data_dir"],
+        operator=bool(options["operator"]),
     )
     _check(config)
     return config
@@ -71,6 +75,10 @@ def resumed_config(saved: Config, options: dict[str, Any]) -> Config:
                 f"{flag} {asked} does not fit the run to resume, which was started "
                 f"with {flag} {was}."
             )
+    if options["operator"] and not saved.operator:
+        raise UserError(
+            "--operator does not fit the run to resume, which was started without it."
+        )
     config = dataclasses.replace(
         saved,
         steps=_or(options["steps"], saved.steps),

@@ -9,6 +9,7 @@ from jaxtyping import Array, Int
 
 import specjax as sx
 from examples.gan.models import Discriminator, Generator
+from examples.gan.operators import operators
 from examples.gan.settings import Config
 
 Tree = Any
@@ -38,6 +39,20 @@ def networks(config: Config) -> tuple[Generator, Discriminator]:
     return generator, Discriminator(preset.discriminator_widths)
 
 
+def kernels(config: Config) -> dict[str, Any]:
+    """Returns the linear map of each of the discriminator's kernels, as a rule.
+
+    The default rule reads a convolution as its reshaped kernel; with ``--operator``
+    each one is listed in front of it, as the operator that it is.
+    """
+    default = {r".*": sx.flax_kernels}
+    if not config.operator:
+        return default
+    preset = config.preset
+    image_shape = (preset.side, preset.side, preset.channels)
+    return {**operators(networks(config)[1], image_shape), **default}
+
+
 def optimizer(config: Config) -> optax.GradientTransformation:
     """Returns Adam with the betas of Miyato et al. 2018, setting C, one per network.
 
@@ -59,7 +74,7 @@ def init_state(config: Config) -> TrainState:
         generator=variables,
         average=jax.tree.map(jnp.copy, variables),
         discriminator=d_params,
-        sn=sx.sn_init(d_params),
+        sn=sx.sn_init(d_params, kernels=kernels(config)),
         generator_adam=adam.init(variables["params"]),
         discriminator_adam=adam.init(d_params),
     )

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 import specjax as sx
 from examples.gan.models import Discriminator, Generator
 from examples.gan.settings import Config
-from examples.gan.state import TrainState, Tree, networks, optimizer
+from examples.gan.state import TrainState, Tree, kernels, networks, optimizer
 
 Images = Float[Array, "n side side channels"]
 Metrics = dict[str, Any]
@@ -28,7 +28,7 @@ def make_train_step(
 
     The state that is passed in is given away (donated): go on with the returned one.
     """
-    game = _Game(config, *networks(config), optimizer(config))
+    game = _Game(config, *networks(config), optimizer(config), kernels(config))
     return jax.jit(game.step, donate_argnums=0)
 
 
@@ -45,6 +45,7 @@ class _Game:
     generator: Generator
     discriminator: Discriminator
     adam: optax.GradientTransformation
+    kernels: Any
 
     def step(self, state: TrainState, real: Images) -> tuple[TrainState, Metrics]:
         """Moves D, then G, then the average of G's weights."""
@@ -99,7 +100,9 @@ class _Game:
         self, params: Tree, sn: Tree, *, update_stats: bool
     ) -> tuple[Tree, Tree]:
         """Returns the kernels that D uses; with ``none``, sigma is only measured."""
-        normalized, sn = sx.sn_apply(params, sn, update_stats=update_stats)
+        normalized, sn = sx.sn_apply(
+            params, sn, kernels=self.kernels, update_stats=update_stats
+        )
         return (normalized if self.config.constraint == "sn" else params), sn
 
     def _draw(self, params: Tree, variables: Tree, z: Array) -> tuple[Images, Tree]:

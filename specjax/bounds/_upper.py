@@ -15,6 +15,7 @@ from specjax._options import check_options
 from specjax._vectors import vector_dtype
 from specjax.bounds._circular import Axis, containing, every_size, repeats
 from specjax.bounds._closed import almost_orthogonal, fantastic_four
+from specjax.bounds._dense import ROUNDED, dense
 from specjax.bounds._gram import gram_bound
 from specjax.bounds._norm import Norm, of
 from specjax.bounds._rounding import frobenius, up
@@ -32,6 +33,7 @@ from specjax.bounds._views import as_matrix, check_map, one_shape
 
 _NAMES = {
     "gram": "Gram iteration",
+    "dense": "Gram iteration, dense",
     "aol": "AOL",
     "frobenius": "Frobenius norm",
     "fantastic_four": "fantastic four",
@@ -52,6 +54,9 @@ def upper(
     * "gram": Gram iteration. For a `Conv`, on every frequency of a circular convolution
       that contains it: the norm itself where the padding is circular, a bound for zero
       and reflected padding.
+    * "dense": for a `Conv` with zero padding, Gram iteration on the operator written
+      out. Its slack does not grow where the image is hardly larger than the window, as
+      that of "gram" does; only small images allow it.
     * "aol": almost orthogonal, "frobenius", and for a `Conv` "fantastic_four": closed
       forms, cheaper and looser.
 
@@ -88,7 +93,7 @@ def upper(
     """
     check_options(n_steps=n_steps)
     resolved = check_map(linear_map, jnp.shape(kernel))
-    _check_method(method, n_steps, resolved)
+    _check_method(method, n_steps, resolved, every_size)
     _check_size(kernel, resolved, method, every_size, max_bytes)
     name = _NAMES[method]
     if isinstance(resolved, Conv) and method == "gram":
@@ -103,12 +108,13 @@ def upper(
     return Norm(value, "upper", of(resolved), name)
 
 
-def _check_method(method: str, n_steps: int, linear_map: Matrix | Conv) -> None:
-    known = [
-        name
-        for name in _NAMES
-        if name != "fantastic_four" or isinstance(linear_map, Conv)
-    ]
+def _check_method(
+    method: str, n_steps: int, linear_map: Matrix | Conv, all_sizes: bool
+) -> None:
+    is_conv = isinstance(linear_map, Conv)
+    written_out = is_conv and linear_map.padding not in ROUNDED and not all_sizes
+    possible = {"fantastic_four": is_conv, "dense": written_out}
+    known = [name for name in _NAMES if possible.get(name, True)]
     if method not in known:
         message = _errors.complaint(
             "bounds.upper",
@@ -145,9 +151,10 @@ def _check_size(
         at_once = min(blocks_at_once(taps, axes), len(classes(axes, half=False)))
         # The blocks, their parts and products: about six of them.
         needed += 6 * at_once * block_bytes(taps, axes)
-    elif method == "gram":
+    elif method in ("gram", "dense"):
         n_in, n_out = map(math.prod, linear_map.one().sides(one))
         needed += 4 * min(n_in, n_out) ** 2 * dtype.itemsize
+        needed += 4 * n_in * n_out * dtype.itemsize * (method == "dense")
     check_bytes(
         f"bounds.upper ({_NAMES[method]})",
         needed,
@@ -171,6 +178,8 @@ def _upper(
     every_size: bool,
 ) -> Array:
     kernel = kernel.astype(vector_dtype(kernel.dtype))
+    if isinstance(linear_map, Conv) and method == "dense":
+        return gram_bound(dense(kernel, linear_map), n_steps)
     if isinstance(linear_map, Conv):
         return _of_operator(kernel, linear_map, method, n_steps, every_size)
     assert isinstance(linear_map, Matrix)

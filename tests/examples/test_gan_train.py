@@ -94,7 +94,7 @@ def test_the_gradient_norm_against_forward_differentiation():
 
 def test_every_kernel_of_the_discriminator_is_normalized():
     _, after, _ = one_step("sn")
-    raw = [row["exact"] for row in kernel_rows(after)]
+    raw = [row["exact"] for row in kernel_rows(config_of("sn"), after)]
     used, _ = sx.sn_apply(after.discriminator, after.sn)
     norms = [exact_sigma(np.asarray(layer["kernel"])) for layer in used.values()]
     assert len(norms) == 6
@@ -113,7 +113,7 @@ def test_both_constraints_start_from_the_same_networks_and_report_sigma():
     }
     assert metrics_none["sigma"] == pytest.approx(exact, rel=1e-2)
     assert metrics["sigma"] == pytest.approx(exact, rel=1e-2)
-    for row in kernel_rows(after):
+    for row in kernel_rows(config_of("sn"), after):
         assert row["relative_error"] == pytest.approx(
             abs(row["carried"] / row["exact"] - 1), rel=1e-6
         )
