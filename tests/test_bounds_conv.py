@@ -12,7 +12,7 @@ import specjax as sx
 from specjax import bounds
 from specjax.bounds._circular import containing
 from specjax.bounds._spectrum import block_error, over_blocks
-from tests.cases import rows
+from tests.cases import enable_x64, rows
 from tests.test_conv import GEOMETRIES, conv, dense, make_kernel, transposed
 
 MORE = {
@@ -255,6 +255,22 @@ def test_the_gradient_of_the_largest_frequency():
     ends = [spectrum(kernel + s * step * direction, 7).max() for s in (1, -1)]
     want = (ends[0] - ends[1]) / (2 * step)
     np.testing.assert_allclose(np.sum(got * direction), want, rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["aol", "frobenius", "fantastic_four"])
+def test_the_closed_forms_have_their_derivatives(method):
+    rng = np.random.default_rng(9)
+    kernel, direction = rng.standard_normal((2, 3, 3, 2, 3))
+    with enable_x64():
+
+        def bound(scale):
+            moved = jnp.asarray(kernel) + scale * jnp.asarray(direction)
+            return bounds.upper(moved, sx.Conv((5, 5)), method=method).value
+
+        slope = float(jax.jit(jax.grad(bound))(0.0))
+        # The rounding term of a float64 sum is far below the step.
+        ends = [float(bound(step)) for step in (1e-6, -1e-6)]
+    np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-6, rtol=1e-4)
 
 
 def test_reflected_images_have_no_bound_for_every_size():
