@@ -10,7 +10,7 @@ import argparse
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -176,20 +176,20 @@ def _print_costs() -> None:
     rows = []
     for name, method, shape, function in cases:
         kernel = _kernel(shape)
-        memory = jax.jit(lambda k, f=function: f(k).value).lower(kernel).compile()
-        temporary = memory.memory_analysis().temp_size_in_bytes
+        compiled = jax.jit(lambda k, f=function: f(k).value).lower(kernel).compile()
+        memory: Any = compiled.memory_analysis()
         function(kernel).value.block_until_ready()
         start = time.perf_counter()
         found = function(kernel)
         found.value.block_until_ready()
         seconds = time.perf_counter() - start
         value = f"{float(found.value):.4f} ({found.kind})"
-        megabytes = f"{temporary / 2**20:.0f} MiB"
+        megabytes = f"{memory.temp_size_in_bytes / 2**20:.0f} MiB"
         rows.append([name, method, value, f"{seconds:.1f} s", megabytes])
     _table(["kernel", "method", "value", "time", "temporary memory"], rows)
 
 
-def _table(header: list[str], rows: list[list[str]]) -> None:
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     print("| " + " | ".join(header) + " |")
     print("|" + "---|" * len(header))
     for row in rows:

@@ -5,7 +5,8 @@
     state --------------------------------------- u |            params', state' <-------------+
 
 The names below are in the order of that path. The adapters `specjax.linen`,
-`specjax.nnx`, `specjax.optax` and `specjax.testing` are imported by name.
+`specjax.nnx`, `specjax.optax` and `specjax.testing` are imported by name, and so is
+`specjax.plotting`. ``python -m specjax report CHECKPOINT`` reports on a saved model.
 """
 
 from specjax import bounds as bounds
@@ -25,16 +26,19 @@ from specjax._spectral_norm import sn_fuse as sn_fuse
 from specjax._spectral_norm import sn_init as sn_init
 from specjax._with_options import SpectralNorm as SpectralNorm
 from specjax._with_options import spectral_norm as spectral_norm
-from specjax._lipschitz import lipschitz as lipschitz
-from specjax._certificate import Certificate as Certificate
-from specjax._certificate import Factor as Factor
-from specjax._pools import AvgPool as AvgPool
-from specjax._pools import MaxPool as MaxPool
-from specjax._pools import SumPool as SumPool
-from specjax._parts import Claim as Claim
-from specjax._parts import Repeat as Repeat
-from specjax._parts import Reshape as Reshape
-from specjax._parts import Residual as Residual
-from specjax._parts import Scale as Scale
+from specjax.diagnostics._metrics import metrics as metrics
+from specjax.diagnostics._report import Report as Report
+from specjax.diagnostics._report import report as report
+from specjax.certificates._lipschitz import lipschitz as lipschitz
+from specjax.certificates._certificate import Certificate as Certificate
+from specjax.certificates._certificate import Factor as Factor
+from specjax.certificates._pools import AvgPool as AvgPool
+from specjax.certificates._pools import MaxPool as MaxPool
+from specjax.certificates._pools import SumPool as SumPool
+from specjax.certificates._parts import Claim as Claim
+from specjax.certificates._parts import Repeat as Repeat
+from specjax.certificates._parts import Reshape as Reshape
+from specjax.certificates._parts import Residual as Residual
+from specjax.certificates._parts import Scale as Scale
 
 __version__ = "0.1.0"

@@ -7,6 +7,14 @@ class UndecidedKernelError(ValueError):
     """A leaf that a rule takes for a kernel, without knowing its axes."""
 
 
+class NoKernelError(ValueError):
+    """A tree in which no leaf is a kernel."""
+
+
+class CheckpointError(ValueError):
+    """A path that holds no checkpoint, a damaged one, or one without what was named."""
+
+
 class TooLargeError(ValueError):
     """A method that would need more memory than it may take."""
 
@@ -43,3 +51,9 @@ def describe(leaf: object) -> str:
     if shape is None or dtype is None:
         return f"a {type(leaf).__name__}"
     return f"{dtype}[{','.join(map(str, shape))}]"
+
+
+def refusal(where: object, got: str, need: str, fix: str) -> CheckpointError:
+    """Returns the error about a checkpoint, its complaint on one line."""
+    message = complaint(str(where), got=got, need=need, fix=fix)
+    return CheckpointError(" ".join(message.split()))

@@ -108,27 +108,39 @@ def select(params: Any, kernels: Kernels) -> dict[Path, tuple[Any, LinearMap]]:
         ValueError: if a kernel does not fit its map, or is undecided, or there is none.
             Every bad leaf is in the one message. What else a rule raises is its own.
     """
+    found, refused = sort_out(params, kernels)
+    values = [str(e) for e in refused.values() if isinstance(e, ValueError)]
+    kinds = [str(e) for e in refused.values() if isinstance(e, TypeError)]
+    _errors.raise_together(ValueError if values else TypeError, values + kinds)
+    return found
+
+
+def sort_out(
+    params: Any, kernels: Kernels
+) -> tuple[dict[Path, tuple[Any, LinearMap]], dict[Path, ValueError | TypeError]]:
+    """Returns the kernels as `select` does, and what is to be said of the others.
+
+    Raises:
+        ValueError: if there are neither. What else a rule raises is its own.
+    """
     rule = as_rule(kernels)
     leaves = named_leaves(params)
-    found, values, kinds = {}, [], []
+    found, refused = {}, {}
     for path, leaf in leaves.items():
         try:
             linear_map = rule(path, leaf) if hasattr(leaf, "shape") else None
         except _errors.UndecidedKernelError as error:
-            values.append(str(error))
+            refused[path] = error
             continue
         if linear_map is None:
             continue
         try:
             found[path] = leaf, _resolve(path, leaf, linear_map)
-        except TypeError as error:
-            kinds.append(str(error))
-        except ValueError as error:
-            values.append(str(error))
-    _errors.raise_together(ValueError if values else TypeError, values + kinds)
-    if not found:
-        raise ValueError(_nothing_selected(leaves))
-    return found
+        except (TypeError, ValueError) as error:
+            refused[path] = error
+    if not found and not refused:
+        raise _errors.NoKernelError(_nothing_selected(leaves))
+    return found, refused
 
 
 def as_rule(kernels: Kernels) -> Rule:

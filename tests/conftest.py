@@ -24,13 +24,3 @@ def _free_compiled_programs():
     # Each program holds pages of its own, and Linux allows a process 65,530 mappings.
     yield
     jax.clear_caches()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config, items):
-    """Gives each file to one process (--dist loadgroup): its tests share programs."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))

@@ -21,15 +21,9 @@ import specjax as sx
 from tests.cases import CASES, Case, designed, enable_x64, norm, rows
 from tests.reference import assert_same_line, power_steps
 
-# The tests of a case share its compiled functions: --dist loadgroup runs them in one
+# The tests of a case share its compiled functions: --dist loadfile runs them in one
 # process.
-every_case = pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=case.name, marks=pytest.mark.xdist_group(case.name))
-        for case in CASES
-    ],
-)
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 BY_NAME = {case.name: case for case in CASES}
 # For what does not depend on the map: one matrix, several sides, a stack, a box.
 some_cases = pytest.mark.parametrize(

@@ -4,8 +4,6 @@ import functools
 import subprocess
 import sys
 
-import pytest
-
 
 @functools.cache
 def modules_after(statement: str) -> set[str]:
@@ -16,9 +14,13 @@ def modules_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("absent", ["flax", "optax", "chex", "haiku", "equinox"])
-def test_the_core_loads_no_other_library(absent):
-    assert absent not in modules_after("import specjax")
+def test_the_core_loads_no_other_library():
+    others = {"flax", "optax", "chex", "haiku", "equinox"}
+    others |= {"rich", "matplotlib", "orbax", "safetensors", "msgpack"}
+    loaded = modules_after("import specjax")
+    assert "jax" in loaded
+    assert not others & loaded
+    assert not {"rich", "matplotlib"} & modules_after("import specjax.__main__")
 
 
 def test_each_adapter_loads_its_own_library():
@@ -26,6 +28,9 @@ def test_each_adapter_loads_its_own_library():
     assert "optax" in modules_after("import specjax.optax")
     assert "flax" not in modules_after("import specjax.optax")
     assert "chex" in modules_after("import specjax.testing")
+    plotting = modules_after("import specjax.plotting")
+    assert "matplotlib.figure" in plotting
+    assert "matplotlib.pyplot" not in plotting
 
 
 def test_import_needs_no_device_and_runs_nothing():

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import specjax as sx
-from specjax import _activations, _upward
-from specjax._certificate import Certificate, Factor, digits
+from specjax.certificates import _activations, _upward
+from specjax.certificates._certificate import Certificate, Factor, digits
 from tests.cases import enable_x64
 
 leaky = functools.partial(nn.leaky_relu, negative_slope=0.1)

@@ -1,4 +1,4 @@
-"""The README's code runs, in order, and its file names exist."""
+"""The code of README and guides runs, in order, and their file names exist."""
 
 import re
 from pathlib import Path
@@ -9,17 +9,22 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_python_blocks_run():
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "docs/report.md"])
+def test_python_blocks_run(page):
+    text = (ROOT / page).read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(blocks) >= 3
     namespace = {}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), namespace)
+        exec(compile(block, page, "exec"), namespace)
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#:]+)\)", README))
-def test_links_lead_to_files(target):
-    assert (ROOT / target).exists()
+@pytest.mark.parametrize("page", ["README.md", "docs/report.md"])
+def test_links_lead_to_files(page):
+    targets = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())
+    assert targets
+    for target in targets:
+        assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
 def test_exactly_two_commands_to_copy():

@@ -31,6 +31,7 @@ from examples.gan.report import files, kernel_rows, show
 from examples.gan.run_folder import create, find
 from examples.gan.score import sample, score
 from examples.gan.settings import Config, new_config, resumed_config
+from examples.gan.spectra import write_reports
 from examples.gan.state import TrainState, init_state
 
 
@@ -117,10 +118,11 @@ def _load(config: Config) -> Dataset:
 
 
 def _finish(folder: Path, config: Config, data: Dataset, state: TrainState) -> None:
-    """Writes the pictures and the score, and prints the tables."""
+    """Writes the pictures, the report and the score, and prints the tables."""
     fake = sample(config, state.average, 64)
     draw_samples(folder / "samples.png", data.images(slice(64)), fake, int(state.step))
     draw_curves(folder / "curves.png", read_metrics(folder), config.constraint)
+    write_reports(folder, config, state)
     result, rows = score(config, state, data), kernel_rows(config, state)
     write_json(folder / "score.json", result | {"kernels": rows})
     show(config, rows, result)

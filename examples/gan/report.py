@@ -114,5 +114,7 @@ def _shares(score: dict[str, Any]) -> str:
 
 def files(folder: Path) -> str:
     """Returns where the run's files are, as the last words of a run."""
-    names = ("samples.png", "curves.png", "metrics.jsonl", "score.json", "checkpoints")
+    pictures = ("samples.png", "curves.png", "spectra.png")
+    records = ("report.txt", "report.json", "metrics.jsonl", "score.json")
+    names = (*pictures, *records, "checkpoints")
     return "\n".join(str(folder / name) for name in names)

@@ -27,7 +27,7 @@ from examples.gan.options import parser
 from examples.gan.records import read_config
 from examples.gan.report import exact_sigma
 from examples.gan.settings import Config, resumed_config
-from examples.gan.state import TrainState, networks
+from examples.gan.state import TrainState, kernels, networks
 
 OPTIONS = ["--batch-size", "16", "--seed", "5", "--operator"]
 # By hand, from the table of the paper at 8x8: kernel, spatial shape, stride.
@@ -102,6 +102,9 @@ def test_the_run_normalizes_and_reports_the_operators(folder: Path):
     assert int(state.step) == 20
     rows = json.loads((folder / "score.json").read_text())["kernels"]
     used = used_params(config, state)
+    _, followed = sx.sn_apply(
+        state.discriminator, state.sn, kernels=kernels(config), n_steps=100
+    )
     for row in rows[:5]:
         side, stride = SIZES[row["kernel"]]
         raw = np.asarray(state.discriminator[row["kernel"]]["kernel"])
@@ -110,7 +113,10 @@ def test_the_run_normalizes_and_reports_the_operators(folder: Path):
         assert row["exact"] == pytest.approx(norm, rel=1e-5)
         # In its first steps Adam turns a kernel faster than one power step follows.
         assert row["carried"] == pytest.approx(norm, rel=0.2)
-        assert abs(row["carried"] - norm) < abs(row["carried"] - exact_sigma(raw))
+        # Given the time it arrives at the operator's norm, which is not the matrix'.
+        arrived = followed[row["kernel"]]["kernel"]["sigma"]
+        np.testing.assert_allclose(arrived, norm, rtol=1e-3)
+        assert abs(norm / exact_sigma(raw) - 1) > 0.01
         normalized = used[row["kernel"]]["kernel"]
         np.testing.assert_allclose(normalized, raw / norm, rtol=0.2)
     assert rows[5]["of"] == "matrix"

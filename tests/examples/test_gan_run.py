@@ -19,7 +19,7 @@ from examples.gan.__main__ import main
 from examples.gan.checkpoints import Checkpoints
 from examples.gan.records import append_metrics, read_config
 from examples.gan.run_folder import create, find
-from examples.gan.state import TrainState
+from examples.gan.state import TrainState, init_state
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["--batch-size", "8", "--seed", "5"]
@@ -104,6 +104,29 @@ def test_a_run_leaves_its_files(whole: Path):
     assert int(last_state(whole).step) == 20
 
 
+def test_a_run_reports_on_its_kernels_before_and_after(whole: Path):
+    found = json.loads((whole / "report.json").read_text())
+    text = (whole / "report.txt").read_text()
+    states = {
+        "before": init_state(read_config(whole)).discriminator,
+        "after": last_state(whole).discriminator,
+    }
+    for when, params in states.items():
+        assert len(found[when]["kernels"]) == len(params) == 6
+        for name, layer in params.items():
+            kernel = np.asarray(layer["kernel"], np.float64)
+            matrix = kernel.reshape(-1, kernel.shape[-1])
+            spectrum = np.linalg.svd(matrix, compute_uv=False)
+            row = found[when]["kernels"][f"{name}/kernel"]
+            np.testing.assert_allclose(row["spectrum"], spectrum, rtol=1e-4)
+            assert row["upper"]["value"] >= spectrum[0]
+            assert f"{row['exact']['value']:.5g}"[:5] in text
+    assert found["before"] != found["after"]
+    assert "raw kernels before training" in text
+    assert "raw kernels after 20 steps" in text
+    assert (whole / "spectra.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_resumed_run_equals_the_uninterrupted_one(
     whole: Path, interrupted: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -114,7 +137,8 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     assert main(["--resume", "--out", str(folder), "--steps", "20"]) == 0
     assert f"steps {stopped} to 20" in capsys.readouterr().out
     jax.tree.map(np.testing.assert_array_equal, last_state(folder), last_state(whole))
-    for name in ("metrics.jsonl", "config.json", "score.json"):
+    records = ("metrics.jsonl", "config.json", "score.json", "report.json")
+    for name in (*records, "report.txt"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
 
 

@@ -76,8 +76,8 @@ def digits(number: float) -> str:
     """Returns six digits of a number, rounded up.
 
     Example:
-        >>> digits(2 / 3), digits(1.0), digits(1e-9), digits(123456789.0)
-        ('0.666667', '1', '1e-09', '1.23457e+08')
+        >>> digits(2 / 3), digits(1.0), digits(2.0**-30), digits(123456789.0)
+        ('0.666667', '1', '9.31323e-10', '1.23457e+08')
     """
     if not math.isfinite(number):
         return str(number)

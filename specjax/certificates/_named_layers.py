@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from specjax import _errors
-from specjax._activations import reason_for
 from specjax._kernels import Kernels, is_named
 from specjax._linear_map import LinearMap, Matrix, as_tuple
 from specjax._tree import Path, join
+from specjax.certificates._activations import reason_for
 
 _BIASES = ("bias", "b")
 _MOST_NAMED = 8

@@ -13,15 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from specjax import _errors
-from specjax._activations import reason_for, slope_of
-from specjax._certificate import Factor
 from specjax._linear_map import LinearMap, Matrix, as_tuple
-from specjax._named_layers import Layer
-from specjax._parts import Part, Repeat, Reshape, Residual
-from specjax._pools import Shape
 from specjax._tree import Path
-from specjax._upward import product, total
 from specjax.bounds import Norm
+from specjax.certificates._activations import reason_for, slope_of
+from specjax.certificates._certificate import Factor
+from specjax.certificates._named_layers import Layer
+from specjax.certificates._parts import Part, Repeat, Reshape, Residual
+from specjax.certificates._pools import Shape
+from specjax.certificates._upward import product, total
 
 _RESHAPING = (jnp.ravel,)
 

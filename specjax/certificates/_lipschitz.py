@@ -13,15 +13,15 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from specjax import _errors, bounds
-from specjax._certificate import Certificate
-from specjax._chain import Network, names_in, sides_of_one, walk
 from specjax._conv import Conv
 from specjax._kernels import Kernels, flax_kernels, select
 from specjax._linear_map import LinearMap
-from specjax._named_layers import find_layers
-from specjax._pools import Shape
 from specjax._tree import named_leaves
-from specjax._upward import product
+from specjax.certificates._certificate import Certificate
+from specjax.certificates._chain import Network, names_in, sides_of_one, walk
+from specjax.certificates._named_layers import find_layers
+from specjax.certificates._pools import Shape
+from specjax.certificates._upward import product
 
 _SMALL_SIDE = 1024  # of an operator that is written out: its cube is what it costs
 

@@ -12,8 +12,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from specjax import _errors
-from specjax._certificate import Factor
-from specjax._pools import AvgPool, MaxPool, Shape, SumPool
+from specjax.certificates._certificate import Factor
+from specjax.certificates._pools import AvgPool, MaxPool, Shape, SumPool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

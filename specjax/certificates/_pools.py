@@ -14,8 +14,8 @@ from typing import TypeAlias
 from jax import lax
 
 from specjax import _errors
-from specjax._certificate import Factor
-from specjax._upward import root
+from specjax.certificates._certificate import Factor
+from specjax.certificates._upward import root
 
 Shape: TypeAlias = tuple[int, ...]
 _Padding: TypeAlias = str | Sequence[tuple[int, int]]

@@ -1,0 +1,1 @@
+"""Files of other libraries, read for the command line: nothing is unpickled."""

@@ -1,0 +1,4 @@
+"""What is reported of kernels and never carried: metrics of a step, reports.
+
+`specjax.metrics` is for every step; `specjax.report` takes an SVD of each kernel.
+"""

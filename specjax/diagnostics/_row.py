@@ -1,0 +1,157 @@
+"""One row of a report: what is known of the norm of one kernel, or of a stack."""
+
+import dataclasses
+import functools
+import importlib
+from contextlib import AbstractContextManager, suppress
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from specjax import bounds
+from specjax._conv import Conv
+from specjax._errors import TooLargeError
+from specjax._linear_map import LinearMap, Matrix
+from specjax._one_kernel import init_one
+from specjax.diagnostics._frobenius import frobenius
+
+# A Gram iteration has no SVD to wait for: it may take the memory of so many matrices.
+_GRAM_MATRICES = 8
+
+
+class Row(NamedTuple):
+    """What is known of one kernel; all numbers are numpy's, of a stack one per slice.
+
+    Attributes:
+        path: ``"Dense_0/kernel"``.
+        shape: the kernel's.
+        dtype: the kernel's, by name.
+        linear_map: what the numbers are of; resolved.
+        finite: whether every entry is a number.
+        lower: what the norm is at least.
+        exact: the norm, up to rounding; None if its matrix would be too large.
+        upper: what the norm is at most; None for a linear map of your own.
+        spectrum: all singular values, (*batch, r), descending; None as `exact`.
+        stable_rank: sum of the squared singular values over the square of the first;
+            without `exact` computed with `lower`, and at least the stable rank.
+        condition_number: the largest singular value over the smallest, inf if that is
+            zero, NaN for a zero kernel; None without a spectrum.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    linear_map: LinearMap
+    finite: Bool[np.ndarray, " *batch"]
+    lower: bounds.Norm
+    exact: bounds.Norm | None
+    upper: bounds.Norm | None
+    spectrum: Float[np.ndarray, " *batch_and_r"] | None
+    stable_rank: Float[np.ndarray, " *batch"] | None
+    condition_number: Float[np.ndarray, " *batch"] | None
+
+
+def make_row(path: str, leaf: Any, linear_map: LinearMap, max_bytes: int) -> Row:
+    """Measures a kernel; see `Row`, and `specjax.report` for `max_bytes`."""
+    if leaf.dtype.itemsize > 4 * (1 + np.iscomplexobj(leaf)):
+        # A float64 kernel of numpy's: its float32 would have other bounds.
+        with _double_precision():
+            return _make_row(path, jnp.asarray(leaf), linear_map, max_bytes)
+    return _make_row(path, jnp.asarray(leaf), linear_map, max_bytes)
+
+
+def _make_row(path: str, kernel: Array, linear_map: LinearMap, max_bytes: int) -> Row:
+    known = isinstance(linear_map, Matrix | Conv)
+    exact, spectrum, upper = None, None, None
+    if known:
+        exact, spectrum = _exact(kernel, linear_map, max_bytes)
+        upper = _upper(kernel, linear_map, max_bytes)
+    within = tuple(a for a in range(kernel.ndim) if a not in linear_map.batch_axis)
+    finite = np.asarray(jnp.all(jnp.isfinite(kernel), axis=within))
+    row = Row(
+        path=path,
+        shape=kernel.shape,
+        dtype=kernel.dtype.name,
+        linear_map=linear_map,
+        finite=finite,
+        lower=_lower(kernel, linear_map, finite),
+        exact=exact and _in_numpy(exact),
+        upper=upper and _in_numpy(upper),
+        spectrum=None,
+        stable_rank=None,
+        condition_number=None,
+    )
+    if spectrum is not None:
+        return _with_spectrum(row, np.asarray(spectrum))
+    if not known:
+        return row
+    size = _frobenius(kernel, linear_map=linear_map)
+    norm = row.exact or row.lower
+    return row._replace(stable_rank=_stable_rank(size, norm.value))
+
+
+def _exact(
+    kernel: Array, linear_map: LinearMap, max_bytes: int
+) -> tuple[bounds.Norm | None, Array | None]:
+    """Returns the norm and all singular values, as far as their matrices are small."""
+    spectrum = exact = None
+    with suppress(TooLargeError):
+        spectrum = bounds.singular_values(kernel, linear_map, max_bytes=max_bytes)
+    if spectrum is not None and isinstance(linear_map, Matrix):
+        # By one SVD, where it can be large.
+        return bounds.Norm(spectrum[..., 0], "exact", "matrix", "SVD"), spectrum
+    with suppress(TooLargeError):
+        exact = bounds.exact(kernel, linear_map, max_bytes=max_bytes)
+    return exact, spectrum
+
+
+def _upper(kernel: Array, linear_map: LinearMap, max_bytes: int) -> bounds.Norm:
+    """Returns the bound of the Gram iteration, or else one that needs no memory."""
+    try:
+        return bounds.upper(kernel, linear_map, max_bytes=_GRAM_MATRICES * max_bytes)
+    except TooLargeError:
+        no_limit = 2**62
+        return bounds.upper(kernel, linear_map, method="frobenius", max_bytes=no_limit)
+
+
+def _lower(kernel: Array, linear_map: LinearMap, finite: np.ndarray) -> bounds.Norm:
+    """Returns `bounds.lower`, by the program that `sn_init` has compiled already."""
+    sigma = np.asarray(init_one(kernel, None, linear_map=linear_map).sigma)
+    of = "operator" if isinstance(linear_map, Conv) else "matrix"
+    return bounds.Norm(np.where(finite, sigma, np.nan), "lower", of, "Golub-Kahan")
+
+
+def _with_spectrum(row: Row, spectrum: np.ndarray) -> Row:
+    values = spectrum.astype(np.float64)
+    size, largest = np.linalg.norm(values, axis=-1), values[..., 0]
+    return row._replace(
+        spectrum=spectrum,
+        stable_rank=_stable_rank(size, largest),
+        condition_number=_ratio(largest, values[..., -1]),
+    )
+
+
+def _in_numpy(norm: bounds.Norm) -> bounds.Norm:
+    return dataclasses.replace(norm, value=np.asarray(norm.value))
+
+
+def _double_precision() -> AbstractContextManager[Any]:
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    return importlib.import_module("jax.experimental").enable_x64()
+
+
+def _stable_rank(size: Any, largest: Any) -> np.ndarray:
+    return np.where(np.asarray(size) == 0, 0.0, _ratio(size, largest) ** 2)
+
+
+def _ratio(above: Any, below: Any) -> np.ndarray:
+    above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(above / below)
+
+
+_frobenius = functools.partial(jax.jit, static_argnames=("linear_map",))(frobenius)
