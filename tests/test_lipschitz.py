@@ -484,6 +484,27 @@ def test_a_zero_kernel_and_an_unknown_function_have_no_finite_product():
     assert sx.lipschitz(params, [jnp.exp, "a"]).value == math.inf
 
 
+def test_another_method_for_the_kernels_must_be_an_upper_bound():
+    params = {"a": dense_layer(8, 8)}
+    loose = functools.partial(sx.bounds.upper, method="frobenius")
+    (factor,) = lipschitz(params, ["a"], upper=loose).factors
+    assert factor.method == "Frobenius norm, of the matrix"
+    frobenius = np.linalg.norm(params["a"]["kernel"].astype(np.float64))
+    assert frobenius <= factor.constant <= frobenius * (1 + 1e-5)
+    text = refused(["a"], params, error=TypeError, upper=sx.bounds.exact)
+    assert text.startswith("upper: got a norm that is exact (SVD); need an upper bound")
+
+
+def test_a_small_image_is_written_out_and_a_large_one_is_not():
+    kernel = {"a": {"kernel": np.ones((3, 3, 1, 1), np.float32)}}
+    for side, method in ((6, "dense"), (40, "on the spectrum")):
+        kernels = {"a/kernel": sx.Conv((side, side))}
+        (factor,) = lipschitz(kernel, ["a"], kernels=kernels).factors
+        assert method in factor.method
+        exact = (1 + 2 * math.cos(math.pi / (side + 1))) ** 2
+        assert exact <= factor.constant <= exact * 1.01
+
+
 # --- names and shapes -----------------------------------------------------------------
 
 
