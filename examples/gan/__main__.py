@@ -1,10 +1,11 @@
 """Trains an SN-GAN on scikit-learn's 1,797 handwritten digits.
 
-    python -m examples.gan
+    python -m examples.gan [--operator]
 
-Device: a CPU with 2 cores. Time: about 2 minutes (120 to 145 seconds of CPU). Result: a
+Device: a CPU with 2 cores. Time: about 80 seconds (some 140 of CPU). Result: a
 Frechet distance of 2 to 3, where the untrained generator has 1,270 to 1,320 and real
 images among themselves 1.25; each of the ten digits is 7 % or more of 1,000 samples.
+With --operator, whose critic is weaker, the distance is 4.7.
 """
 
 import dataclasses
