@@ -244,6 +244,27 @@ CASES = (
 )
 
 
+class Own:
+    """A linear map of a user's own: the matrix, transposed."""
+
+    batch_axis = ()
+
+    def resolve(self, shape, where="kernel"):
+        return self
+
+    def one(self):
+        return self
+
+    def sides(self, shape):
+        return shape[1:], shape[:1]
+
+    def apply(self, kernel, x):
+        return kernel @ x
+
+    def adjoint(self, kernel, y):
+        return y @ kernel
+
+
 def designed(n_in: int, n_out: int, spectrum: np.ndarray, seed: int = 0) -> np.ndarray:
     """Returns ``U diag(s) V^T`` with dense orthogonal factors, in float64."""
     rng = np.random.default_rng(seed)

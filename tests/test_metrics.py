@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 import specjax as sx
 from specjax.diagnostics._frobenius import frobenius
-from tests.cases import CASES, designed, enable_x64
+from tests.cases import CASES, Own, designed, enable_x64
 from tests.test_conv import GEOMETRIES, dense, make_kernel
 
 NAMES = ("sigma", "residual", "frobenius", "stable_rank")
@@ -224,27 +224,6 @@ def test_meshes(name, kind):
         )
         found = jax.jit(functools.partial(sx.metrics, kernels=kernels))(params, state)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, want)
-
-
-class Own:
-    """A linear map of a user's own: the matrix, transposed."""
-
-    batch_axis = ()
-
-    def resolve(self, shape, where="kernel"):
-        return self
-
-    def one(self):
-        return self
-
-    def sides(self, shape):
-        return shape[1:], shape[:1]
-
-    def apply(self, kernel, x):
-        return kernel @ x
-
-    def adjoint(self, kernel, y):
-        return y @ kernel
 
 
 def test_a_map_of_ones_own_has_what_its_products_tell():
