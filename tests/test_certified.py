@@ -63,6 +63,14 @@ def test_rounding_the_result_is_part_of_the_proof(dtype):
         assert np.all(found >= bound * (1 - least))
 
 
+def test_entries_that_are_hardly_numbers_round_up_within_the_bound():
+    # Equal entries of some 7 of the smallest float16: each rounds up by up to 7 %.
+    params = {"Dense_0": {"kernel": jnp.ones((24, 24), jnp.float16)}}
+    for bound in np.linspace(0.9e-5, 1.1e-5, 40):
+        got, _ = sx.sn_apply(params, {}, norm="upper", bound=float(bound))
+        assert norms(got["Dense_0"]["kernel"]) <= bound
+
+
 def test_the_operator_of_a_convolution_is_at_most_the_bound():
     geometry = GEOMETRIES["circular strides"]
     kernel = make_kernel(geometry)
