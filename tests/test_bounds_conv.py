@@ -10,6 +10,7 @@ import pytest
 
 import specjax as sx
 from specjax import bounds
+from specjax._errors import TooLargeError
 from specjax.bounds._circular import containing
 from specjax.bounds._spectrum import block_error, over_blocks
 from tests.cases import enable_x64, rows
@@ -255,6 +256,14 @@ def test_the_gradient_of_the_largest_frequency():
     ends = [spectrum(kernel + s * step * direction, 7).max() for s in (1, -1)]
     want = (ends[0] - ends[1]) / (2 * step)
     np.testing.assert_allclose(np.sum(got * direction), want, rtol=1e-3)
+
+
+def test_a_signal_too_long_for_exact_phases_is_refused():
+    kernel, long = jnp.ones((300, 1, 1)), sx.Conv((10**7,), padding="CIRCULAR")
+    for function in (bounds.exact, bounds.upper):
+        with pytest.raises(TooLargeError, match=r"300 points on 10000000 points; need"):
+            jax.eval_shape(lambda k, f=function: f(k, long), kernel)
+    assert bounds.upper(kernel, long, method="aol").value >= 300
 
 
 @pytest.mark.parametrize("method", ["aol", "frobenius", "fantastic_four"])

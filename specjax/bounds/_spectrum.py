@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Inexact, Int, Real
 
+from specjax import _errors
 from specjax._conv import Conv
 from specjax.bounds._circular import Axis
 from specjax.bounds._rounding import frobenius, gamma
@@ -71,12 +72,25 @@ def _phases(kernel: Array, axes: Axes, frequency: Array) -> Array:
     for i, axis in enumerate(axes):
         n_taps = (axis.reach - 1) // axis.step + 1
         n_aliases = axis.stride * axis.dilation
+        _check_turns(axis)
         alias = frequency[i] + axis.n_classes * jnp.arange(n_aliases)
         turns = (alias[:, None] * (axis.step * jnp.arange(n_taps))) % axis.size
         own = jnp.asarray(_circle(axis.size), dtype)[turns]
         phases = phases[:, None, :, None] * own[None, :, None, :]
         phases = phases.reshape(phases.shape[0] * phases.shape[1], -1)
     return phases
+
+
+def _check_turns(axis: Axis) -> None:
+    """Raises a TooLargeError for frequencies times taps beyond 32 bits."""
+    if axis.size * axis.reach >= 2**31:
+        message = _errors.complaint(
+            "specjax.bounds",
+            got=f"a window of {axis.reach} points on {axis.size} points",
+            need="a product below 2^31, for which the phases are exact",
+            fix='bounds.upper(..., every_size=True) or method="aol"',
+        )
+        raise _errors.TooLargeError(message)
 
 
 @functools.cache
