@@ -69,7 +69,7 @@ class _Pool:
             if isinstance(pads, str):
                 pads = lax.padtype_to_pads(spatial, self.window, self._steps, pads)
             pooled = tuple(
-                (size + low + high - window) // step + 1
+                int(size + low + high - window) // step + 1
                 for size, (low, high), window, step in zip(
                     spatial, pads, self.window, self._steps, strict=True
                 )
