@@ -1,26 +1,58 @@
-"""Four CPU devices for every test, and what a long run of small programs needs."""
+"""Eight CPU devices for every test, and what a long run of small programs needs.
 
+`pytest -m gpu` leaves jax as it is, with the GPU, and collects `tests/gpu` alone: it
+runs from source beside any jax, without the libraries that only other tests need.
+"""
+
+import importlib.util
 import os
 
-# One BLAS thread: the SVDs are small, and pytest-xdist has the other cores.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# Most of the time goes into compiling small programs, for which LLVM need not try hard.
-# What XLA itself does to a program is the same on every level. Its older writer of
-# loops takes a fifth of the time of the one through MLIR (jaxlib 0.8.1 to 0.10.2).
-os.environ["XLA_FLAGS"] = " ".join((
+import pytest
+
+_FLAGS = (
+    # Most of the time goes into compiling small programs, for which LLVM need not try
+    # hard. What XLA itself does to a program is the same on every level. Its older
+    # writer of loops takes a fifth of the time of the one through MLIR (jaxlib 0.8.1 to
+    # 0.10.2).
     "--xla_backend_optimization_level=0",
     "--xla_cpu_use_fusion_emitters=false",
     "--xla_cpu_parallel_codegen_split_count=1",
     os.environ.get("XLA_FLAGS", ""),
-    "--xla_force_host_platform_device_count=4",
-))  # fmt: skip
+    "--xla_force_host_platform_device_count=8",
+)
 
-import jax
-import pytest
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Sets what jax reads when it is imported, and the checks of shapes."""
+    if importlib.util.find_spec("beartype"):
+        from jaxtyping import install_import_hook
+
+        install_import_hook("specjax", "beartype.beartype")
+    if _on_gpu(config):
+        return
+    # Else an installed libtpu, which tests/tpu compiles with, looks for its TPU.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["XLA_FLAGS"] = " ".join(_FLAGS)
+    # One BLAS thread: the SVDs are small, and pytest-xdist has the other cores.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leaves out, with `-m gpu`, every test file that is not for a GPU."""
+    for_gpu = "gpu" in collection_path.relative_to(config.rootpath).parts
+    if collection_path.is_file() and _on_gpu(config) and not for_gpu:
+        return True
+    return None
+
+
+def _on_gpu(config: pytest.Config) -> bool:
+    return config.getoption("markexpr") == "gpu"
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _free_compiled_programs():
     # Each program holds pages of its own, and Linux allows a process 65,530 mappings.
     yield
+    import jax
+
     jax.clear_caches()
