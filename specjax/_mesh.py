@@ -78,19 +78,20 @@ def is_explicit(array: Array) -> bool:
     return AxisType.Explicit in jax.typeof(array).sharding.mesh.axis_types
 
 
-def varying_axes(array: Array) -> frozenset[str]:
+def varying_axes(array: Array | jax.ShapeDtypeStruct) -> frozenset[str]:
     """Returns the mesh axes along which devices may hold different values.
 
     Only `shard_map` as it is by default can tell; in `pmap` and with
     ``check_vma=False`` the answer is always none.
     """
-    kind = jax.typeof(array)
+    kind = array if isinstance(array, jax.ShapeDtypeStruct) else jax.typeof(array)
     if hasattr(kind, "manual_axis_type"):
-        return kind.manual_axis_type.varying
-    return kind.vma  # jax < 0.10
+        found = kind.manual_axis_type
+        return found.varying if found else frozenset()
+    return kind.vma or frozenset()  # jax < 0.10
 
 
-def varying_like(vector: Array, product: Array) -> Array:
+def varying_like(vector: Array, product: Array | jax.ShapeDtypeStruct) -> Array:
     """Returns the vector as one that may differ where a product of it does."""
     missing = varying_axes(product) - varying_axes(vector)
     for name in sorted(missing):
@@ -111,8 +112,10 @@ def check_spec(where: str, kernel: Array, linear_map: Any) -> None:
         return
     for axis in range(kernel.ndim):
         for name in names_on_axis(spec, axis):
-            if name not in varies and _can_tell(where, spec, name):
+            if _can_tell(where, spec, name) and name not in varies:
                 raise ValueError(_not_split(where, kernel, spec, name))
+            if name in varies and jax.__version_info__ < (0, 9):
+                raise ValueError(_too_old(where, spec))
 
 
 def _can_tell(where: str, spec: PartitionSpec, name: str) -> bool:
@@ -148,4 +151,14 @@ def _not_split(where: str, kernel: Array, spec: PartitionSpec, name: str) -> str
         f"mesh axis {name!r}",
         need="a shard of it on each device",
         fix=f"in_specs of the shard_map with {name!r}, or a spec without",
+    )
+
+
+def _too_old(where: str, spec: PartitionSpec) -> str:
+    # Before 0.9 jax itself fails at a psum under vmap inside such a shard_map.
+    return _errors.complaint(
+        where,
+        got=f"spec={spec} under jax {jax.__version__}",
+        need="jax 0.9 for kernels that are split by hand",
+        fix="a newer jax, or shard_map(..., check_vma=False)",
     )
