@@ -88,7 +88,8 @@ def varying_axes(array: Array | jax.ShapeDtypeStruct) -> frozenset[str]:
     if hasattr(kind, "manual_axis_type"):
         found = kind.manual_axis_type
         return found.varying if found else frozenset()
-    return kind.vma or frozenset()  # jax < 0.10
+    older: Any = kind  # jax < 0.10
+    return older.vma or frozenset()
 
 
 def varying_like(vector: Array, product: Array | jax.ShapeDtypeStruct) -> Array:

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.lax import Precision
 from jaxtyping import Array, Float, Inexact, Real
 
 from specjax._batch import over_batch, read_anew
@@ -55,7 +56,8 @@ def _squares_in_operator(kernel: Array, conv: Conv) -> Array:
         return squares
     mixed = kernel
     for axis, table in enumerate(tables):
-        mixed = jnp.moveaxis(jnp.tensordot(table, mixed, (1, axis)), 0, axis)
+        mixed = jnp.tensordot(table, mixed, (1, axis), precision=Precision.HIGHEST)
+        mixed = jnp.moveaxis(mixed, 0, axis)
     return (jnp.conj(kernel) * mixed).real
 
 
