@@ -15,8 +15,9 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
 from specjax import _errors
+from specjax._check_spec import check_places, check_spec
 from specjax._linear_map import LinearMap
-from specjax._mesh import check_spec, is_explicit, varying_axes, varying_like
+from specjax._mesh import explicit_axes, names_on_axis, varying_axes, varying_like
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -43,7 +44,7 @@ def over_batch(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 def _placed_as_stack(kernel: Array, whole: LinearMap, vector: Array) -> Array:
     """Returns the vectors of a stack, its batch axes sharded as the kernel's are."""
-    if not whole.batch_axis or not is_explicit(kernel):
+    if not whole.batch_axis or not explicit_axes(kernel):
         return vector
     spec = jax.typeof(kernel).sharding.spec
     rest = jax.typeof(vector).sharding.spec[len(whole.batch_axis) :]
@@ -58,12 +59,12 @@ def placed_as_output(kernel: Array, linear_map: LinearMap, vector: Array) -> Arr
     axes along which it varies: what a loop carries, and the two sides of a `where`,
     must have the same. Elsewhere this is the vector itself.
     """
-    if not is_explicit(kernel) and not varying_axes(kernel):
+    if not explicit_axes(kernel) and not varying_axes(kernel):
         return vector
     product = jax.eval_shape(
         lambda: linear_map.apply(kernel, linear_map.adjoint(kernel, vector))
     )
-    if is_explicit(kernel):
+    if explicit_axes(kernel):
         vector = jax.sharding.reshard(vector, product.sharding)
     return varying_like(vector, product)
 
@@ -81,7 +82,7 @@ def read_anew(kernel: Array, vector: Array) -> Array:
 
 
 def check_vectors(kernel: Array, linear_map: LinearMap, **vectors: Array) -> None:
-    """Raises a ValueError for a u, v or sigma without the shape of its side."""
+    """Raises a ValueError for a u, v or sigma that is not like its side."""
     whole = linear_map.resolve(jnp.shape(kernel))
     check_spec("kernel", kernel, whole)
     batch = tuple(kernel.shape[axis] for axis in whole.batch_axis)
@@ -103,3 +104,6 @@ def check_vectors(kernel: Array, linear_map: LinearMap, **vectors: Array) -> Non
                 fix="the batch axes first, then the axes of the side as in the kernel",
             )
             raise ValueError(message)
+    spec = getattr(whole, "spec", None)
+    split = tuple(n for axis in whole.batch_axis for n in names_on_axis(spec, axis))
+    check_places(kernel, whole.one(), split, vectors.items())

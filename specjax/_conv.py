@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Inexact
 
 from specjax import _errors
+from specjax._check_spec import check_spec_kind
 from specjax._conv_words import (
     Padding,
     check_words,
@@ -25,11 +26,11 @@ from specjax._conv_words import (
     spread,
     spread_padding,
 )
-from specjax._linear_map import Axes, as_tuple, check_spec_kind, without_axes
+from specjax._linear_map import Axes, as_tuple, without_axes
 from specjax._mesh import (
     Names,
     Shards,
-    is_explicit,
+    explicit_axes,
     names_on_axis,
     summed,
     varying_like,
@@ -194,12 +195,14 @@ class Conv:
         The compiler partitions a convolution, jax does not: what it has no rule for it
         has to be told.
         """
-        if not is_explicit(kernel):
+        if not explicit_axes(kernel):
             return product
         n_spatial = len(self.input_shape)
         names = jax.typeof(kernel).sharding.spec[n_spatial + channel]
         spec = PartitionSpec(*(None,) * n_spatial, names)
-        placed: Any = jax.sharding.auto_axes(product, out_sharding=spec)
+        placed: Any = jax.sharding.auto_axes(
+            product, axes=explicit_axes(kernel), out_sharding=spec
+        )
         return placed
 
     def _convolve(self, kernel: Array, x: Array) -> Array:

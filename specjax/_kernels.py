@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from specjax import _errors
+from specjax._check_spec import check_spec
 from specjax._linear_map import LinearMap, Matrix
-from specjax._mesh import check_spec
 from specjax._tree import Path, join, named_leaves
 
 Rule: TypeAlias = Callable[[Path, Any], LinearMap | None]

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Inexact
 
 from specjax import _errors
+from specjax._check_spec import check_spec_kind
 from specjax._mesh import Shards, names_on_axis, summed
 
 Axes: TypeAlias = int | tuple[int, ...]
@@ -22,7 +23,10 @@ Axes: TypeAlias = int | tuple[int, ...]
 class LinearMap(Protocol):
     """What the power iteration needs to know about a kernel: ``y = x W`` and back.
 
-    Maps are hashable, since they are static under jit: a frozen dataclass, say.
+    Maps are hashable, since they are static under jit: a frozen dataclass, say. On an
+    explicit mesh the products have to be legal for a sharded kernel, as sums of
+    elementwise products are. A map for kernels that are split by hand has two members
+    more, `spec` and `shards`, and sums over the devices in its products, as `Matrix`.
     """
 
     @property
@@ -64,9 +68,9 @@ class Matrix:
         batch_axis: axes along which independent kernels are stacked; each slice has
             its own u and sigma, in leading axes, in the kernel's order.
         spec: only inside `jax.shard_map`: how the kernel that this is a shard of is
-            split over the mesh, as in its in_specs. P() is a kernel that is whole on
-            each device. Sums then run over the devices too, and u, u2 and v are shards
-            as the kernel is.
+            split over the mesh, the very spec of its in_specs. P() is one that is whole
+            and the same on each device. Sums then run over the devices too, and u, u2
+            and v are shards as the kernel is.
 
     Example:
         >>> Matrix()  # Dense, and Conv as Miyato's matrix
@@ -179,18 +183,6 @@ def _contract(
     # cast of a half-precision kernel fuses into the read of it.
     spread = jnp.expand_dims(vector, kept)
     return jnp.sum(kernel.astype(vector.dtype) * spread, axis=over)
-
-
-def check_spec_kind(where: str, spec: Any) -> None:
-    """Raises a TypeError for a spec that is no `PartitionSpec`."""
-    if not isinstance(spec, PartitionSpec | None):
-        message = _errors.complaint(
-            f"{where}(spec=...)",
-            got=repr(spec),
-            need="a jax.sharding.PartitionSpec or None",
-            fix="spec=jax.sharding.PartitionSpec(None, 'model')",
-        )
-        raise TypeError(message)
 
 
 def without_axes(

@@ -13,8 +13,6 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array
 
-from specjax import _errors
-
 Names: TypeAlias = tuple[str, ...]
 
 
@@ -73,11 +71,6 @@ def place(names: Names) -> Array:
     return lax.axis_index(names) if names else jnp.zeros((), jnp.int32)
 
 
-def is_explicit(array: Array) -> bool:
-    """Says whether the array's type has a sharding on an explicit mesh."""
-    return AxisType.Explicit in jax.typeof(array).sharding.mesh.axis_types
-
-
 def varying_axes(array: Array | jax.ShapeDtypeStruct) -> frozenset[str]:
     """Returns the mesh axes along which devices may hold different values.
 
@@ -100,66 +93,8 @@ def varying_like(vector: Array, product: Array | jax.ShapeDtypeStruct) -> Array:
     return vector
 
 
-def check_spec(where: str, kernel: Array, linear_map: Any) -> None:
-    """Raises a ValueError where `shard_map` and the map's `spec` do not agree.
-
-    A kernel that differs between devices may be a shard of one kernel, or a kernel of
-    its own: without a `spec` that is not known, and a guess would be a wrong norm.
-    """
-    varies, spec = varying_axes(kernel), getattr(linear_map, "spec", None)
-    if spec is None:
-        if varies:
-            raise ValueError(_unknown(where, kernel, varies))
-        return
-    for axis in range(kernel.ndim):
-        for name in names_on_axis(spec, axis):
-            if _can_tell(where, spec, name) and name not in varies:
-                raise ValueError(_not_split(where, kernel, spec, name))
-            if name in varies and jax.__version_info__ < (0, 9):
-                raise ValueError(_too_old(where, spec))
-
-
-def _can_tell(where: str, spec: PartitionSpec, name: str) -> bool:
-    """Says whether types know about a mesh axis; a ValueError if there is none."""
-    try:
-        return name in varying_axes(lax.axis_index(name))
-    except NameError:
-        message = _errors.complaint(
-            where,
-            got=f"spec={spec} where no mesh axis {name!r} is held by hand",
-            need="the body of a jax.shard_map over it",
-            fix="a linear map without a spec, which is for arrays in jit, sharded or "
-            "not",
-        )
-        raise ValueError(message) from None
-
-
-def _unknown(where: str, kernel: Array, varies: frozenset[str]) -> str:
-    return _errors.complaint(
-        where,
-        got=f"{_errors.describe(kernel)} that differs along the mesh axes "
-        f"{', '.join(sorted(varies))} of a shard_map",
-        need="to know whether it is a shard of one kernel or a kernel of its own",
-        fix="kernels=specjax.shard_map_kernels(in_specs of the params), or spec=... in "
-        "its linear map",
-    )
-
-
-def _not_split(where: str, kernel: Array, spec: PartitionSpec, name: str) -> str:
-    return _errors.complaint(
-        where,
-        got=f"spec={spec} for {_errors.describe(kernel)}, which is the same along the "
-        f"mesh axis {name!r}",
-        need="a shard of it on each device",
-        fix=f"in_specs of the shard_map with {name!r}, or a spec without",
-    )
-
-
-def _too_old(where: str, spec: PartitionSpec) -> str:
-    # Before 0.9 jax itself fails at a psum under vmap inside such a shard_map.
-    return _errors.complaint(
-        where,
-        got=f"spec={spec} under jax {jax.__version__}",
-        need="jax 0.9 for kernels that are split by hand",
-        fix="a newer jax, or shard_map(..., check_vma=False)",
-    )
+def explicit_axes(array: Array) -> Names:
+    """Returns the names of the explicit axes of the mesh that an array is on."""
+    mesh = jax.typeof(array).sharding.mesh
+    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return tuple(name for name, kind in kinds if kind is AxisType.Explicit)

@@ -25,16 +25,19 @@ def shard_map_kernels(specs: Any, kernels: Kernels = flax_kernels) -> Rule:
     devices too: u, u2 and v are shards as the kernel is, sigma is the same on all of
     them, and two vectors are all that moves. Without it, a kernel that differs between
     devices is an error, and with ``check_vma=False`` (and in `pmap`), where jax does
-    not tell, a kernel is taken for a whole one.
+    not tell, a kernel is taken for a whole one. There jax also differentiates the sum
+    of all devices' losses: what is the same on all of them counts once for each.
 
     Args:
-        specs: of the params, as in the in_specs. An axis without a name is whole.
+        specs: of the params, the very in_specs. An axis without a name is whole. A
+            kernel of each device's own keeps the axis of its stack, as a batch axis.
         kernels: which leaves are kernels and what linear map each one is.
 
     Raises:
-        ValueError: by what uses the rule: for a kernel without a spec; for one that
-            `shard_map` knows to be the same on all devices of an axis that its spec
-            names; where an axis of that name is not held by hand.
+        ValueError: by what uses the rule: for a kernel without a spec; where the spec
+            and what `shard_map` knows differ; where an axis of that name is not held
+            by hand (a wrapper that makes its state as it is built belongs into the
+            body).
 
     Example:
         >>> rule = shard_map_kernels({"Dense_0": PartitionSpec(None, "model")})

@@ -111,6 +111,11 @@ def arrays_of(result):
     ]
 
 
+def assert_same_place(got, given):
+    # On an automatic mesh the type does not say it.
+    assert got.sharding.is_equivalent_to(given.sharding, given.ndim)
+
+
 @every_case
 def test_results_are_the_single_devices_and_shardings_a_fixed_point(case, kind):
     sn, plain, mesh = functions(case, n_steps=2), on_one_device(case), make_mesh(kind)
@@ -127,6 +132,9 @@ def test_results_are_the_single_devices_and_shardings_a_fixed_point(case, kind):
     types = functools.partial(jax.tree.map, jax.typeof)
     assert types((new_params, new_state)) == types((params, state))
     assert types(fused) == types(params)
+    jax.tree.map(
+        assert_same_place, (new_params, new_state, fused), (params, state, params)
+    )
     same = functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=2e-6)
     jax.tree.map(same, ((new_params, new_state), fused), want)
 

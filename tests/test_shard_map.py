@@ -5,9 +5,9 @@ compiled program's text.
 """
 
 import functools
-import inspect
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +16,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import specjax as sx
+import specjax.linen
 from specjax.optax import keep_spectral_norm
 from tests.cases import Own, norm
 from tests.test_mesh import (
@@ -193,16 +194,122 @@ def test_renormalize_by_hand():
 
 
 def test_each_device_may_have_a_kernel_of_its_own():
-    kernels = jax.random.normal(jax.random.key(0), (8, *DENSE))
-    rule = sx.shard_map_kernels(P(), {".*": MATRIX})
+    kernels = {"w": jax.random.normal(jax.random.key(0), (8, *DENSE))}
+    spec = P(("a", "b"))
+    rule = sx.shard_map_kernels(spec, {".*": STACK})
 
-    def normalized(stack):
-        params = {"w": stack[0]}
+    def normalized(params):
         return sx.sn_apply(params, sx.sn_init(params, kernels=rule), kernels=rule)[0]
 
-    spec = P(("a", "b"))
-    each = by_hand(lambda stack: normalized(stack)["w"][None], spec, spec)
-    np.testing.assert_allclose(norm(np.float64(each(kernels))), 1, rtol=1e-3)
+    each = by_hand(normalized, spec, spec)(kernels)["w"]
+    np.testing.assert_allclose(norm(np.float64(each)), 1, rtol=1e-3)
+
+
+@splits
+@pytest.mark.parametrize("rest", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("linear_map", [MATRIX, IMAGE], ids=["matrix", "operator"])
+def test_a_mesh_that_is_held_by_hand_in_part(linear_map, rest):
+    params, rule = normal(CONV), {".*": linear_map}
+    hand = sx.shard_map_kernels(P(None, None, "a"), rule)
+    mesh = jax.make_mesh((2, 4), ("a", "b"), axis_types=(AxisType.Auto, rest))
+    spec = P(None, None, "a")
+
+    def normalized(params):
+        return sx.sn_apply(params, sx.sn_init(params, kernels=hand), kernels=hand)[0]
+
+    with jax.set_mesh(mesh):
+        place = jax.sharding.NamedSharding(mesh, P(None, None, None, "b"))
+        split = jax.jit(
+            jax.shard_map(normalized, in_specs=spec, out_specs=spec, axis_names={"a"})
+        )
+        got = split(jax.device_put(params, place))
+    want = sx.sn_apply(params, sx.sn_init(params, kernels=rule), kernels=rule)[0]
+    np.testing.assert_allclose(got["w"], want["w"], rtol=1e-6, atol=1e-6)
+
+
+@splits
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.complex64])
+def test_other_dtypes_by_hand_and_one_bad_shard(dtype):
+    params = {"w": jax.random.normal(jax.random.key(3), DENSE, dtype)}
+    spec = P("a", "b")
+    rule = sx.shard_map_kernels(spec, {".*": MATRIX})
+    specs = sx.state_specs(params, spec, kernels={".*": MATRIX})
+    init = by_hand(functools.partial(sx.sn_init, kernels=rule), spec, specs)
+    step = by_hand(
+        functools.partial(sx.sn_apply, kernels=rule), (spec, specs), (spec, specs)
+    )
+    state = init(params)
+    bad = {"w": params["w"].at[0, 0].set(jnp.nan)}  # in the first device's shard
+    after, kept = step(bad, state)
+    np.testing.assert_array_equal(np.isnan(after["w"]), np.isnan(bad["w"]))
+    jax.tree.map(np.testing.assert_array_equal, kept, state)
+    zeros, kept = step(jax.tree.map(jnp.zeros_like, params), kept)
+    assert not np.any(zeros["w"])
+    good, _ = step(params, kept)
+    tol = 1e-2 if dtype == jnp.bfloat16 else 1e-3
+    exact = np.asarray(good["w"]).astype(np.complex128)
+    np.testing.assert_allclose(norm(exact), 1, rtol=tol)
+
+
+@splits
+def test_second_derivatives_by_hand():
+    params, spec = normal(DENSE), P("a", "b")
+    rule = {".*": MATRIX}
+    state = sx.sn_init(params, kernels=rule)
+    direction = normal(DENSE, 5)
+
+    def hessian_product(kernels, total, params, state, direction):
+        def loss(params):
+            used, _ = sx.sn_apply(params, state, kernels=kernels)
+            return total(jnp.sum(jnp.sin(3 * used["w"])))
+
+        gradient = jax.grad(loss)
+        return jax.jvp(gradient, (params,), (direction,))[1]
+
+    hand = sx.shard_map_kernels(spec, rule)
+    total = functools.partial(jax.lax.psum, axis_name=("a", "b"))
+    specs = (spec, sx.state_specs(params, spec, kernels=rule), spec)
+    got = by_hand(functools.partial(hessian_product, hand, total), specs, spec)
+    want = functools.partial(hessian_product, rule, lambda loss: loss)
+    np.testing.assert_allclose(
+        got(params, state, direction)["w"],
+        want(params, state, direction)["w"],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+@splits
+def test_the_linen_wrapper_by_hand():
+    layer = nn.Dense(24, use_bias=False)
+    rule = sx.shard_map_kernels(P(None, "b"))
+    alone = specjax.linen.SpectralNorm(layer)
+    x = jax.random.normal(jax.random.key(1), (5, 16))
+    variables = alone.init(jax.random.key(0), x)
+    want, _ = alone.apply(variables, x, mutable=["batch_stats"])
+    split = specjax.linen.SpectralNorm(nn.Dense(6, use_bias=False), kernels=rule)
+    specs = jax.tree.map(
+        lambda leaf: P(*[None] * (leaf.ndim - 1), "b") if leaf.ndim else P(), variables
+    )
+
+    def apply(variables, x):
+        return split.apply(variables, x, mutable=["batch_stats"])[0]
+
+    got = by_hand(apply, (specs, P()), P(None, "b"))(variables, x)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_a_split_kernel_in_pmap():
+    whole = normal(DENSE)["w"]
+    rule = sx.shard_map_kernels(P("model"), {".*": MATRIX})
+
+    def normalized(shard):
+        params = {"w": shard}
+        state = sx.sn_init(params, kernels=rule)
+        return sx.sn_apply(params, state, kernels=rule)[0]["w"]
+
+    got = jax.pmap(normalized, axis_name="model")(whole.reshape(8, 2, 24))
+    np.testing.assert_allclose(norm(np.float64(got).reshape(DENSE)), 1, rtol=1e-3)
 
 
 def test_shards_along_a_vmap_with_a_name():
@@ -276,10 +383,8 @@ def test_a_kernel_that_differs_without_a_word_is_refused():
         lambda w: sx.metrics({"layer": {"kernel": w}}, {}),
     ):
         said = refusal(use, P("a"))
-        assert said.startswith(
-            "layer/kernel: got float32[8,24] that differs along the "
-        )
-        assert "mesh axes a of a shard_map" in said
+        assert said.startswith("layer/kernel: got float32[8,24] that differs along ")
+        assert "along the mesh axes a of a shard_map" in said
         assert "kernels=specjax.shard_map_kernels(in_specs" in said
     for use in (
         sx.bounds.exact,
@@ -289,6 +394,15 @@ def test_a_kernel_that_differs_without_a_word_is_refused():
         lambda w: sx.normalize(w, jnp.ones(())),
     ):
         assert "differs along the mesh axes a of a shard_map" in refusal(use, P("a"))
+    own = refusal(lambda w: sx.bounds.lower(w, Own()), P("a"))
+    assert "specjax.Matrix or specjax.Conv, which take a spec" in own
+
+
+@pytest.mark.parametrize("spec", [P(), P("a"), P(None, "b")])
+def test_a_spec_that_leaves_out_an_axis_is_refused(spec):
+    said = refusal(lambda w: sx.bounds.lower(w, sx.Matrix(spec=spec)), P("a", "b"))
+    missing = {"a", "b"} - set(names_in(spec))
+    assert f"differs along the mesh axes {', '.join(sorted(missing))} of" in said
 
 
 def test_a_spec_that_is_not_how_the_kernel_lies_is_refused():
@@ -300,8 +414,45 @@ def test_a_spec_that_is_not_how_the_kernel_lies_is_refused():
     with pytest.raises(ValueError, match="where no mesh axis 'b' is held by hand"):
         use(P(None, "b"))(normal(DENSE)["w"])
     assert "a spec of at most 2 axes" in refusal(use(P(None, None, "b")), P())
-    with pytest.raises(TypeError, match=r"Matrix\(spec=...\): got 'b'"):
-        inspect.unwrap(sx.Matrix.__init__)(sx.Matrix(), spec="b")
+
+
+@pytest.mark.parametrize("make", [sx.Matrix, functools.partial(sx.Conv, (8, 8))])
+def test_a_spec_that_is_none_is_refused(make):
+    with pytest.raises(TypeError, match=r"\(spec=...\): got .*UNCONSTRAINED"):
+        make(spec=P(P.UNCONSTRAINED))
+    for twice in (P("a", "a"), P(("a", "a"))):
+        with pytest.raises(ValueError, match="need each mesh axis once"):
+            make(spec=twice)
+
+
+@splits
+def test_a_state_that_lies_elsewhere_is_refused():
+    params, spec = normal((16, 16)), P("a", "b")
+    mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
+    rule = sx.shard_map_kernels(spec, {".*": MATRIX})
+    state = sx.sn_init(params, kernels={".*": MATRIX})
+    wrong = {"w": {"u": P("a"), "u2": P("a"), "sigma": P()}}  # as long as P("b") is
+
+    def step(params, state, update_stats):
+        return sx.sn_apply(params, state, kernels=rule, update_stats=update_stats)[0]
+
+    for update_stats in (True, False):
+        use = functools.partial(step, update_stats=update_stats)
+        by_axes = jax.shard_map(use, mesh=mesh, in_specs=(spec, wrong), out_specs=spec)
+        with pytest.raises(ValueError, match=r"split as its side of .* over b"):
+            jax.jit(by_axes)(params, state)
+
+
+def test_bounds_refuse_what_an_explicit_mesh_splits():
+    kinds = (AxisType.Explicit,) * 2
+    with jax.set_mesh(jax.make_mesh((2, 4), ("a", "b"), axis_types=kinds)):
+        split = jax.sharding.reshard(normal(DENSE)["w"], P("a"))
+        stack = jax.sharding.reshard(normal(EXPERTS)["w"], P("b"))
+        for use in (sx.bounds.exact, sx.bounds.upper, sx.bounds.singular_values):
+            with pytest.raises(ValueError, match="that an explicit mesh splits"):
+                use(split)
+        upper = sx.bounds.upper(stack, STACK).value
+    assert np.all(upper >= norm(np.float64(stack)))
 
 
 @splits

@@ -6,8 +6,9 @@ import jax
 from jaxtyping import Array, Inexact
 
 from specjax._batch import over_batch
+from specjax._check_spec import check_spec
 from specjax._linear_map import LinearMap, Matrix
-from specjax._mesh import check_spec, shards_of
+from specjax._mesh import shards_of
 from specjax._options import check_options
 from specjax._power import power_iteration
 from specjax._state import expected

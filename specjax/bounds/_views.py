@@ -2,13 +2,15 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from specjax import _errors
+from specjax._check_spec import check_spec
 from specjax._conv import Conv
 from specjax._linear_map import LinearMap, Matrix, as_tuple
-from specjax._mesh import check_spec, shards_of
+from specjax._mesh import explicit_axes, names_on_axis, shards_of
 
 
 def check_map(linear_map: LinearMap, kernel: Array) -> Matrix | Conv:
@@ -29,13 +31,23 @@ def check_map(linear_map: LinearMap, kernel: Array) -> Matrix | Conv:
         raise TypeError(message)
     whole = linear_map.resolve(jnp.shape(kernel))
     check_spec("specjax.bounds", kernel, whole)
-    shards = shards_of(whole.one())
+    shards, place = shards_of(whole.one()), jax.typeof(kernel).sharding.spec
+    got = ""
     if shards.over_x or shards.over_y:
+        got = f"a shard of a kernel ({whole.spec})"
+    elif explicit_axes(kernel) and any(
+        names_on_axis(place, axis)
+        for axis in range(kernel.ndim)
+        if axis not in as_tuple(whole.batch_axis)
+    ):
+        got = f"a kernel that an explicit mesh splits ({place})"
+    if got:
         message = _errors.complaint(
             "specjax.bounds",
-            got=f"a shard of a kernel ({whole.spec})",
+            got=got,
             need="the whole kernel: these methods multiply it with itself",
-            fix="bounds.lower, or the kernel outside of the shard_map",
+            fix="bounds.lower, or the kernel outside of the shard_map, or "
+            "jax.sharding.reshard(kernel, PartitionSpec()), which gathers it",
         )
         raise ValueError(message)
     return whole
