@@ -1,1 +1,1 @@
-"""What a step costs on TPUs, with and without SN, by the TPU compiler: no TPU needed."""
+"""A step on TPUs, with and without SN, as the TPU compiler makes it: no TPU needed."""

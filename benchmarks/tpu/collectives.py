@@ -1,4 +1,4 @@
-"""What the chips of a compiled program send each other: every collective, and its bytes."""
+"""What the chips of a compiled program send each other: each collective, its bytes."""
 
 import math
 import re

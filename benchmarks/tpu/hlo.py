@@ -1,4 +1,4 @@
-"""The text of a compiled program as computations of instructions, and how often each runs.
+"""The text of a compiled program: its instructions, and how often each of them runs.
 
 XLA has no reader of its own text that Python can ask, and its count of a program takes
 the body of a loop once. The text says how often it runs: a loop that `lax.scan` made
@@ -75,7 +75,7 @@ def _closing(text: str) -> int:
 
 
 def _count(program: Program, name: str, times: float) -> None:
-    """Adds how often a computation, and what it calls, runs in one call of the entry."""
+    """Adds how often a computation runs in one call of the entry, and what it calls."""
     program.times[name] = program.times.get(name, 0) + times
     for instruction in program.computations[name]:
         # The end of an asynchronous operation names the computation that its start ran.

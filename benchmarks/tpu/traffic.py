@@ -48,8 +48,7 @@ def n_fusions(program: Program) -> int:
 
 
 def executed(program: Program) -> dict[str, float]:
-    """Returns the computations that are not a part of one instruction, and how often
-    each runs."""
+    """Returns how often each computation runs that is not a part of an instruction."""
     parts = {
         called
         for lines in program.computations.values()
