@@ -15,10 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
+
 from examples.gan.checkpoints import Checkpoints
 from examples.gan.data import Dataset, load
 from examples.gan.errors import Diverged, UserError
 from examples.gan.loop import train
+from examples.gan.mesh import check_batch, first_state, make_mesh
 from examples.gan.options import parser
 from examples.gan.pictures import draw_curves, draw_samples
 from examples.gan.records import (
@@ -33,7 +36,7 @@ from examples.gan.run_folder import create, find
 from examples.gan.score import sample, score
 from examples.gan.settings import Config, new_config, resumed_config
 from examples.gan.spectra import write_reports
-from examples.gan.state import TrainState, init_state
+from examples.gan.state import TrainState
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,13 +59,14 @@ def _run(options: dict[str, Any]) -> None:
     """Trains, draws and scores."""
     start = time.perf_counter()
     begin = _resume if options["resume"] else _begin
-    folder, config, data, state, checkpoints = begin(options)
+    mesh = make_mesh(options["mesh"])
+    folder, config, data, state, checkpoints = begin(options, mesh)
     print(
         f"{folder}: {config.dataset}, {len(data):,} images, constraint "
         f"{config.constraint}{' --operator' * config.operator}, seed {config.seed}, "
         f"steps {int(state.step):,} to {config.steps:,}"
     )
-    state = train(config, data, folder, state, checkpoints)
+    state = train(config, mesh, data, folder, state, checkpoints)
     print("Drawing and scoring ...")
     _finish(folder, config, data, state)
     print(f"\n{time.perf_counter() - start:.0f} seconds. The files:\n{files(folder)}")
@@ -71,24 +75,26 @@ def _run(options: dict[str, Any]) -> None:
 _Run = tuple[Path, Config, Dataset, TrainState, Checkpoints]
 
 
-def _begin(options: dict[str, Any]) -> _Run:
+def _begin(options: dict[str, Any], mesh: Mesh) -> _Run:
     """Starts a new run; makes its folder last, when nothing else can be wrong."""
     config = new_config(options)
+    check_batch(config, mesh)
     data = _load(config)
     config = dataclasses.replace(config, data_crc32=data.crc32())
     folder = create(options["out"])
     write_config(folder, config)
     checkpoints = Checkpoints(folder)
-    state = init_state(config)
+    state = first_state(config, mesh)
     checkpoints.save(state)
     return folder, config, data, state, checkpoints
 
 
-def _resume(options: dict[str, Any]) -> _Run:
+def _resume(options: dict[str, Any], mesh: Mesh) -> _Run:
     """Goes on with a run; changes nothing in its folder until all is known to fit."""
     folder = find(options["out"])
     saved = read_config(folder)
     config = resumed_config(saved, options)
+    check_batch(config, mesh)
     data = _load(config)
     if data.crc32() != saved.data_crc32:
         raise UserError(
@@ -96,7 +102,7 @@ def _resume(options: dict[str, Any]) -> _Run:
             "was started with."
         )
     checkpoints = Checkpoints(folder)
-    state = checkpoints.restore(config)
+    state = checkpoints.restore(config, mesh)
     if state.step > config.steps:
         raise UserError(
             f"--steps {config.steps} is less than the {int(state.step)} that {folder} "

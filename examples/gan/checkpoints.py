@@ -5,8 +5,10 @@ from typing import cast
 
 import jax
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh
 
 from examples.gan.errors import UserError
+from examples.gan.mesh import state_sharding
 from examples.gan.settings import Config
 from examples.gan.state import TrainState, init_state
 
@@ -28,8 +30,8 @@ class Checkpoints:
         if step not in self._manager.all_steps():
             self._manager.save(step, args=ocp.args.StandardSave(state))
 
-    def restore(self, config: Config) -> TrainState:
-        """Returns the newest state.
+    def restore(self, config: Config, mesh: Mesh) -> TrainState:
+        """Returns the newest state, on this mesh, whichever it was saved from.
 
         Raises:
             UserError: there is none, or it can not be read.
@@ -38,7 +40,7 @@ class Checkpoints:
         if step is None:
             raise UserError(f"{self._folder} holds no checkpoint: expected one.")
         try:
-            args = ocp.args.StandardRestore(_template(config))
+            args = ocp.args.StandardRestore(_template(config, mesh))
             return cast(TrainState, self._manager.restore(step, args=args))
         except Exception as error:  # Orbax raises as many kinds as files can break in
             raise UserError(
@@ -47,10 +49,10 @@ class Checkpoints:
             ) from None
 
 
-def _template(config: Config) -> TrainState:
-    """Returns shapes, dtypes and the device of a state, without making one."""
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+def _template(config: Config, mesh: Mesh) -> TrainState:
+    """Returns shapes, dtypes and places of a state, without making one."""
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         jax.eval_shape(lambda: init_state(config)),
+        state_sharding(config, mesh),
     )

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from examples.gan.checkpoints import Checkpoints
-from examples.gan.data import Dataset, batches
+from examples.gan.data import Dataset, batches, images_on
 from examples.gan.errors import Diverged
 from examples.gan.records import append_metrics
 from examples.gan.settings import Config
@@ -25,6 +25,7 @@ _SAVE_EVERY = 1_000
 
 def train(
     config: Config,
+    mesh: Mesh,
     data: Dataset,
     folder: Path,
     state: TrainState,
@@ -36,12 +37,13 @@ def train(
         Diverged: a loss is not finite; what was saved before stays.
         KeyboardInterrupt: after Ctrl-C, once the step at hand is done and saved.
     """
-    train_step = make_train_step(config)
+    train_step = make_train_step(config, mesh)
     done = int(state.step)
-    real = batches(data, config.batch_size, config.seed, first_step=done)
+    rows = batches(len(data), config.batch_size, config.seed, first_step=done)
+    real = (images_on(mesh, data, batch) for batch in rows)
     with _interrupts() as interrupted, _bar(done, config.steps) as bar:
         for step in range(done + 1, config.steps + 1):
-            state, metrics = train_step(state, jnp.asarray(next(real)))
+            state, metrics = train_step(state, next(real))
             bar.update()
             stop = interrupted()
             save = step % _SAVE_EVERY == 0 or step == config.steps or stop

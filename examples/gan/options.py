@@ -56,6 +56,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--seed", type=int, help="of weights, data order and latents (default: 0)")
     add(
+        "--mesh",
+        metavar="AXES",
+        help="split the work over devices, and the kernels, too: data=8 or "
+        "data=4,model=2 (default: one device); may change with a --resume",
+    )
+    add(
         "--out",
         metavar="FOLDER",
         help="the run's folder (default: the first free runs/gan-NNN)",

@@ -7,9 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 import specjax as sx
+from examples.gan.mesh import batch_sharding, state_sharding
 from examples.gan.models import Discriminator, Generator
 from examples.gan.settings import Config
 from examples.gan.state import TrainState, Tree, kernels, networks, optimizer
@@ -22,14 +25,22 @@ _PROBED = 16  # real images per step at which D's input gradient is measured
 
 
 def make_train_step(
-    config: Config,
+    config: Config, mesh: Mesh
 ) -> Callable[[TrainState, Images], tuple[TrainState, Metrics]]:
     """Returns the jitted update ``(state, real batch) -> (state, metrics)``.
 
-    The state that is passed in is given away (donated): go on with the returned one.
+    The state lies on the mesh as `state_sharding` says, before and after, the batch as
+    `batch_sharding` says, and the metrics are on every device. The state that is passed
+    in is given away (donated): go on with the returned one.
     """
-    game = _Game(config, *networks(config), optimizer(config), kernels(config))
-    return jax.jit(game.step, donate_argnums=0)
+    images, state = batch_sharding(mesh), state_sharding(config, mesh)
+    parts = (*networks(config), optimizer(config), kernels(config))
+    return jax.jit(
+        _Game(config, *parts, images).step,
+        in_shardings=(state, images),
+        out_shardings=(state, NamedSharding(mesh, P())),
+        donate_argnums=0,
+    )
 
 
 def hinge(real: Float[Array, " n"], fake: Float[Array, " n"]) -> Float[Array, ""]:
@@ -46,12 +57,17 @@ class _Game:
     discriminator: Discriminator
     adam: optax.GradientTransformation
     kernels: Any
+    batch_sharding: NamedSharding
 
     def step(self, state: TrainState, real: Images) -> tuple[TrainState, Metrics]:
         """Moves D, then G, then the average of G's weights."""
         key = jax.random.fold_in(jax.random.key(self.config.seed), state.step)
         shape = (2, real.shape[0], self.config.preset.latent)
-        d_z, g_z = jax.random.normal(key, shape)
+        # Each device draws its own part of the batch; which bits does not depend on it.
+        d_z, g_z = (
+            jax.lax.with_sharding_constraint(z, self.batch_sharding)
+            for z in jax.random.normal(key, shape)
+        )
         state, d_loss, d_used = self._move_discriminator(state, real, d_z)
         state, g_loss = self._move_generator(state, g_z)
         average = _moved(state.average, state.generator, state.step)
