@@ -208,6 +208,7 @@ def measure(
     """Returns the certificate of a run's discriminator, and the attack on it."""
     config = read_config(folder)
     state = Checkpoints(folder).restore(config, make_mesh(None))
+    assert state is not None, f"{folder} holds no checkpoint"
     params, network = used_params(config, state), networks(config)[1]
     certificate = certify(config, params)
     real = load(config.dataset, config.data_dir).images(slice(None))

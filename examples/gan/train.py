@@ -1,6 +1,7 @@
 """One jitted update of both networks: D on its hinge loss, then G on D's new score."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,14 @@ import specjax as sx
 from examples.gan.mesh import batch_sharding, state_sharding
 from examples.gan.models import Discriminator, Generator
 from examples.gan.settings import Config
-from examples.gan.state import TrainState, Tree, kernels, networks, optimizer
+from examples.gan.state import (
+    TrainState,
+    Tree,
+    kernels,
+    key_of_step,
+    networks,
+    optimizer,
+)
 
 Images = Float[Array, "n side side channels"]
 Metrics = dict[str, Any]
@@ -61,7 +69,7 @@ class _Game:
 
     def step(self, state: TrainState, real: Images) -> tuple[TrainState, Metrics]:
         """Moves D, then G, then the average of G's weights."""
-        key = jax.random.fold_in(jax.random.key(self.config.seed), state.step)
+        key = key_of_step(self.config, state.step)
         shape = (2, real.shape[0], self.config.preset.latent)
         # Each device draws its own part of the batch; which bits does not depend on it.
         d_z, g_z = (
@@ -75,6 +83,7 @@ class _Game:
             "d_loss": d_loss,
             "g_loss": g_loss,
             "gradient_norm": self._gradient_norm(d_used, real[:_PROBED]),
+            "skipped": _skipped(state),
             "sigma": {name: sn["kernel"]["sigma"] for name, sn in state.sn.items()},
         }
         return state._replace(step=state.step + 1, average=average), metrics
@@ -92,7 +101,7 @@ class _Game:
         (value, (used, sn)), gradient = jax.value_and_grad(loss, has_aux=True)(
             state.discriminator
         )
-        updates, adam = self.adam.update(gradient, state.discriminator_adam)
+        updates, adam = self._update(gradient, state.discriminator_adam)
         params = optax.apply_updates(state.discriminator, updates)
         state = state._replace(discriminator=params, sn=sn, discriminator_adam=adam)
         return state, value, used
@@ -107,10 +116,16 @@ class _Game:
 
         params = state.generator["params"]
         (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, adam = self.adam.update(gradient, state.generator_adam)
+        updates, adam = self._update(gradient, state.generator_adam)
         params = optax.apply_updates(params, updates)
+        good, kept = adam.last_finite, state.generator["batch_stats"]
+        stats = jax.tree.map(functools.partial(jnp.where, good), stats, kept)
         variables = {"params": params, "batch_stats": stats}
         return state._replace(generator=variables, generator_adam=adam), value
+
+    def _update(self, gradient: Tree, adam: Tree) -> tuple[Tree, Tree]:
+        """Returns Adam's updates; zeros, and its state but for a count, if denied."""
+        return self.adam.update(gradient, adam)
 
     def _constrain(
         self, params: Tree, sn: Tree, *, update_stats: bool
@@ -136,6 +151,14 @@ class _Game:
         """Returns the mean over ``images`` of the norm of D's gradient at each."""
         gradient = jax.grad(lambda x: jnp.sum(self._score(params, x)))(images)
         return jnp.mean(jnp.sqrt(jnp.sum(gradient**2, axis=(1, 2, 3))))
+
+
+def _skipped(state: TrainState) -> Int[Array, ""]:
+    """Returns how many updates in a row a network has now been denied; the larger."""
+    return jnp.maximum(
+        state.generator_adam.notfinite_count,
+        state.discriminator_adam.notfinite_count,
+    )
 
 
 def _moved(average: Tree, variables: Tree, step: Int[Array, ""]) -> Tree:

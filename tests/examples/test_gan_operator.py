@@ -50,7 +50,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config_and_state(folder: Path) -> tuple[Config, TrainState]:
     config = read_config(folder)
-    return config, Checkpoints(folder).restore(config, make_mesh(None))
+    state = Checkpoints(folder).restore(config, make_mesh(None))
+    assert state is not None
+    return config, state
 
 
 def dense_norm(kernel: Any, side: int, stride: int) -> float:

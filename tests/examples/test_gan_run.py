@@ -71,7 +71,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def last_state(folder: Path) -> TrainState:
-    return Checkpoints(folder).restore(read_config(folder), make_mesh(None))
+    state = Checkpoints(folder).restore(read_config(folder), make_mesh(None))
+    assert state is not None
+    return state
 
 
 def refused(arguments: Sequence[str | Path], capsys: pytest.CaptureFixture[str]) -> str:
