@@ -7,12 +7,6 @@ from benchmarks.tpu.collectives import collectives, total_bytes, total_count
 from benchmarks.tpu.hlo import parse
 from benchmarks.tpu.traffic import cycles, main_memory_bytes, n_fusions
 
-
-# For its best program of the GAN the compiler searches for minutes. With little effort
-# the collectives are the same, and the bytes about a tenth more.
-OPTIONS = {"exec_time_optimization_effort": -1.0}
-
-
 class Counts(NamedTuple):
     """Numbers of one compiled program; every one is for one device and one step.
 
@@ -37,10 +31,10 @@ class Counts(NamedTuple):
     seconds: float
 
 
-def count(lowered: Any) -> Counts:
+def count(lowered: Any, options: dict[str, Any] | None = None) -> Counts:
     """Compiles a lowered program for its devices and returns its numbers."""
     start = time.perf_counter()
-    compiled = lowered.compile(compiler_options=OPTIONS)
+    compiled = lowered.compile(compiler_options=options)
     seconds = time.perf_counter() - start
     program = parse(compiled.as_text())
     found = collectives(program)
