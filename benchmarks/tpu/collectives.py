@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from benchmarks.tpu.hlo import Instruction, Program, n_bytes
@@ -26,14 +28,13 @@ class Collective(NamedTuple):
 
     Attributes:
         operation: "all-reduce", ...; of an asynchronous pair only the start counts.
-        n_bytes: of its result on one device; of several arrays in one, all together.
-        largest: bytes of the largest array among them.
+        arrays: bytes of each array of its result on one device; the compiler puts
+            several into one.
         times: how often it runs in one call of the program, the rounds of loops.
     """
 
     operation: str
-    n_bytes: int
-    largest: int
+    arrays: tuple[int, ...]
     times: int
 
 
@@ -58,19 +59,27 @@ def collectives(program: Program) -> list[Collective]:
 def _collective(line: Instruction, times: float) -> Collective:
     if math.isnan(times):
         raise ValueError(f"{line.name} is in a loop of unknown length.")
-    sizes = [n_bytes(array) for array in _result(line.shape, line.operation)]
-    operation = line.operation.removesuffix("-start")
-    return Collective(operation, sum(sizes), max(sizes), int(times))
+    arrays = tuple(n_bytes(array) for array in _result(line.shape, line.operation))
+    return Collective(line.operation.removesuffix("-start"), arrays, int(times))
 
 
-def total_bytes(found: list[Collective]) -> int:
+def total_bytes(found: Iterable[Collective]) -> int:
     """Returns the bytes of all results in one call of the program, on one device."""
-    return sum(one.n_bytes * one.times for one in found)
+    return sum(sum(one.arrays) * one.times for one in found)
 
 
-def total_count(found: list[Collective]) -> int:
+def total_count(found: Iterable[Collective]) -> int:
     """Returns how many collectives one call of the program runs."""
     return sum(one.times for one in found)
+
+
+def each_array(found: Iterable[Collective]) -> Counter[tuple[str, int]]:
+    """Returns how often an array of each size is sent: (operation, bytes)."""
+    arrays: Counter[tuple[str, int]] = Counter()
+    for one in found:
+        for size in one.arrays:
+            arrays[one.operation, size] += one.times
+    return arrays
 
 
 def _result(shape: str, operation: str) -> list[str]:

@@ -53,19 +53,24 @@ class Row:
         )
 
 
+_LAYOUTS = {
+    1: ("replicated",),
+    8: ("replicated", "sharded", "fully sharded"),
+    64: ("replicated", "sharded"),
+    256: ("replicated", "sharded", "fully sharded"),
+    512: ("sharded",),
+}
+
+
 def all_rows() -> list[Row]:
     """Returns the rows in the order of the table."""
-    rows = []
-    for network in ("transformer", "cifar10", "digits"):
-        for chips in BY_CHIPS:
-            if chips == 512 and network == "cifar10":
-                continue
-            rows.append(Row(network, chips, "replicated"))
-            if chips > 1:
-                rows.append(Row(network, chips, "sharded"))
-            if chips > 1 and network == "transformer":
-                rows.append(Row(network, chips, "fully sharded"))
-    return rows
+    return [
+        Row(network, chips, kernels)
+        for network in ("transformer", "cifar10", "digits")
+        for chips, layouts in _LAYOUTS.items()
+        for kernels in layouts
+        if network == "transformer" or kernels != "fully sharded"
+    ]
 
 
 def measure(row: Row) -> dict[str, Any]:
