@@ -7,6 +7,7 @@ from benchmarks.tpu.collectives import collectives, total_bytes, total_count
 from benchmarks.tpu.hlo import parse
 from benchmarks.tpu.traffic import cycles, main_memory_bytes, n_fusions
 
+
 class Counts(NamedTuple):
     """Numbers of one compiled program; every one is for one device and one step.
 

@@ -9,7 +9,7 @@ from benchmarks.tpu import gan, transformer
 from benchmarks.tpu.counts import Counts, count
 from benchmarks.tpu.topologies import BY_CHIPS, tpu_devices, tpu_mesh
 
-# For its best program of the GAN the compiler searches for minutes (cifar10: 150 s). With
+# For its best program of the GAN the compiler searches for minutes (cifar10: 2.5). With
 # little effort SN adds the same collectives; bytes and temporary memory are larger.
 LITTLE_EFFORT = {"exec_time_optimization_effort": -1.0}
 

@@ -5,6 +5,7 @@ looks for one unless the environment says otherwise: import this before anything
 asks jax for its devices.
 """
 
+import functools
 import os
 
 # What the compiler asks a TPU's host for. Each library reads its own when it is loaded.
@@ -35,8 +36,11 @@ BY_CHIPS = {
 GENERATIONS = ("v5e:2x4", "v5e:16x16", "v4:2x2x1", "v5p:2x2x2", "v6e:2x4")
 
 
+@functools.cache
 def tpu_devices(name: str, n_devices: int | None = None) -> list[jax.Device]:
     """Returns the devices of a topology ("v5e:2x4"), or the first of them.
+
+    The same ones each time: jax takes those of two calls for different devices.
 
     Raises:
         RuntimeError: without libtpu, or for a name that it does not know.
