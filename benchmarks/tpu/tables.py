@@ -5,12 +5,12 @@ from typing import Any
 
 _BEGIN, _END = "<!-- python -m benchmarks.tpu: {} -->", "<!-- end: {} -->"
 _TRAFFIC = (
-    "chips", "kernels", "collectives of a step", "SN adds", "their bytes",
-    "of all bytes sent", "SN's share of bytes read and written", "of cycles",
+    "chips", "kernels", "collectives without SN", "SN adds", "their bytes",
+    "share of all bytes sent", "share of main memory's bytes", "share of cycles",
 )  # fmt: skip
 _PROGRAM = (
-    "chips", "kernels", "temporary memory, without", "with", "fusions, without",
-    "with", "compile time, without", "with",
+    "chips", "kernels", "temporary memory without SN", "with", "fusions without",
+    "with", "compile time without", "with",
 )  # fmt: skip
 
 
