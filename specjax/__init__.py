@@ -13,6 +13,8 @@ from specjax import bounds as bounds
 from specjax._kernels import flax_kernels as flax_kernels
 from specjax._presets import equinox_kernels as equinox_kernels
 from specjax._presets import haiku_kernels as haiku_kernels
+from specjax._specs import shard_map_kernels as shard_map_kernels
+from specjax._specs import state_specs as state_specs
 from specjax._linear_map import LinearMap as LinearMap
 from specjax._linear_map import Matrix as Matrix
 from specjax._conv import Conv as Conv

@@ -6,19 +6,34 @@ the convolution, by jax: stride, dilation, groups and padding come with it.
 """
 
 import dataclasses
-import operator
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Inexact
 
 from specjax import _errors
-from specjax._linear_map import Axes, as_tuple
-
-Padding: TypeAlias = str | int | tuple[int | tuple[int, int], ...]
-_NAMED = ("SAME", "VALID", "CIRCULAR", "REFLECT", "CAUSAL")
+from specjax._conv_words import (
+    Padding,
+    check_words,
+    ints,
+    one_line,
+    padding_of,
+    spread,
+    spread_padding,
+)
+from specjax._linear_map import Axes, as_tuple, check_spec_kind, without_axes
+from specjax._mesh import (
+    Names,
+    Shards,
+    is_explicit,
+    names_on_axis,
+    summed,
+    varying_like,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +57,8 @@ class Conv:
         transpose_kernel: the kernel is (window axes, out channels, in channels) and
             flipped; with `transposed` only.
         batch_axis: axes of the kernel along which independent kernels are stacked.
+        spec: only inside `jax.shard_map`, as for `Matrix`: how the channels of the
+            kernel that this is a shard of are split over the mesh.
 
     Example:
         >>> conv = Conv(input_shape=(8, 8))  # 3x3, SAME
@@ -58,18 +75,20 @@ class Conv:
     transposed: bool = False
     transpose_kernel: bool = False
     batch_axis: Axes = ()
+    spec: PartitionSpec | None = None
 
     def __post_init__(self) -> None:
         """Brings every field to ints and tuples of them: a map is hashed."""
         for name in ("window_strides", "lhs_dilation", "rhs_dilation"):
-            object.__setattr__(self, name, _ints(name, getattr(self, name)))
-        shape = _ints("input_shape", self.input_shape)
+            object.__setattr__(self, name, ints(name, getattr(self, name)))
+        shape = ints("input_shape", self.input_shape)
         shape = shape if isinstance(shape, tuple) else (shape,)
         object.__setattr__(self, "input_shape", shape)
-        groups = _ints("feature_group_count", self.feature_group_count)
+        groups = ints("feature_group_count", self.feature_group_count)
         object.__setattr__(self, "feature_group_count", groups)
-        object.__setattr__(self, "batch_axis", _ints("batch_axis", self.batch_axis))
-        object.__setattr__(self, "padding", _padding(self.padding))
+        object.__setattr__(self, "batch_axis", ints("batch_axis", self.batch_axis))
+        object.__setattr__(self, "padding", padding_of(self.padding))
+        check_spec_kind("Conv", self.spec)
 
     def resolve(self, shape: tuple[int, ...], where: str = "kernel") -> "Conv":
         """Returns the map with every word spelled out for each spatial axis.
@@ -91,16 +110,17 @@ class Conv:
         try:
             whole = dataclasses.replace(
                 self,
-                window_strides=_spread(self.window_strides, n_spatial),
-                lhs_dilation=_spread(self.lhs_dilation, n_spatial),
-                rhs_dilation=_spread(self.rhs_dilation, n_spatial),
-                padding=_spread_padding(self.padding, n_spatial),
+                window_strides=spread(self.window_strides, n_spatial),
+                lhs_dilation=spread(self.lhs_dilation, n_spatial),
+                rhs_dilation=spread(self.rhs_dilation, n_spatial),
+                padding=spread_padding(self.padding, n_spatial),
                 batch_axis=tuple(sorted(axis % len(shape) for axis in batch)),
             )
-            _check_words(whole)
+            check_words(whole)
+            _check_split(whole, len(shape))
             _, out_shape = whole.one().sides(whole._one_shape(shape))
         except (ValueError, TypeError) as error:
-            raise ValueError(self._complaint(shape, where, _line(error))) from error
+            raise ValueError(self._complaint(shape, where, one_line(error))) from error
         if min(out_shape) < 1:
             need = f"an input that fills the window, not an output of {out_shape}"
             raise ValueError(self._complaint(shape, where, need))
@@ -121,7 +141,16 @@ class Conv:
 
     def one(self) -> "Conv":
         """Returns the map of one slice of the stack."""
-        return dataclasses.replace(self, batch_axis=())
+        spec = without_axes(self.spec, as_tuple(self.batch_axis))
+        return dataclasses.replace(self, batch_axis=(), spec=spec)
+
+    def shards(self) -> Shards:
+        """Returns how `spec` splits the channels; `self` is of one kernel."""
+        n_spatial = len(self.input_shape)
+        channels = [names_on_axis(self.spec, n_spatial + axis) for axis in (0, 1)]
+        x, y = channels[::-1] if self.transpose_kernel else channels
+        pixels: tuple[Names, ...] = ((),) * n_spatial
+        return Shards((*pixels, x), (*pixels, y))
 
     def sides(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Returns the shapes of one input image and of its output."""
@@ -129,35 +158,63 @@ class Conv:
         in_shape = (*self.input_shape, n_in * self.feature_group_count)
         image = jax.ShapeDtypeStruct(in_shape, jnp.float32)
         kernel = jax.ShapeDtypeStruct(shape, jnp.float32)
-        return in_shape, jax.eval_shape(self.apply, kernel, image).shape
+        return in_shape, jax.eval_shape(self._convolve, kernel, image).shape
 
     def apply(
         self, kernel: Inexact[Array, " ..."], x: Inexact[Array, " *in"]
     ) -> Inexact[Array, " *out"]:
         """Returns the convolution of one image, in x's dtype (float32 at least)."""
-        kernel, images = kernel.astype(x.dtype), x[None]
-        convolve = self._transposed if self.transposed else self._direct
-        return convolve(kernel, images)[0]
+        convolve = self._placed(
+            self._convolve, kernel, 0 if self.transpose_kernel else 1
+        )
+        return summed(convolve(kernel, x), self.shards().over_x)
 
     def adjoint(
         self, kernel: Inexact[Array, " ..."], y: Inexact[Array, " *out"]
     ) -> Inexact[Array, " *in"]:
         """Returns the adjoint of the convolution at y."""
-        in_shape, _ = self.sides(kernel.shape)
-        image = jax.ShapeDtypeStruct(in_shape, y.dtype)
-        transpose = jax.linear_transpose(
-            lambda x: self.apply(jnp.conj(kernel), x), image
+        transpose = self._placed(
+            self._transpose, kernel, 1 if self.transpose_kernel else 0
         )
-        return transpose(y)[0]
+        return summed(transpose(kernel, y), self.shards().over_y)
+
+    def _transpose(self, kernel: Array, y: Array) -> Array:
+        in_shape, _ = self.sides(kernel.shape)
+        # It varies as y does. Else jax adds up here what the devices have, and again
+        # above.
+        image = varying_like(varying_like(jnp.zeros(in_shape, y.dtype), kernel), y)
+        _, transpose = jax.vjp(lambda x: self._convolve(jnp.conj(kernel), x), image)
+        return transpose(varying_like(y, kernel))[0]
+
+    def _placed(
+        self, product: Callable[[Array, Array], Array], kernel: Array, channel: int
+    ) -> Callable[[Array, Array], Array]:
+        """Returns the product as one that explicit meshes allow, its channels placed.
+
+        The compiler partitions a convolution, jax does not: what it has no rule for it
+        has to be told.
+        """
+        if not is_explicit(kernel):
+            return product
+        n_spatial = len(self.input_shape)
+        names = jax.typeof(kernel).sharding.spec[n_spatial + channel]
+        spec = PartitionSpec(*(None,) * n_spatial, names)
+        placed: Any = jax.sharding.auto_axes(product, out_sharding=spec)
+        return placed
+
+    def _convolve(self, kernel: Array, x: Array) -> Array:
+        kernel, images = kernel.astype(x.dtype), x[None]
+        convolve = self._transposed if self.transposed else self._direct
+        return convolve(kernel, images)[0]
 
     def _direct(self, kernel: Array, images: Array) -> Array:
         n_spatial = len(self.input_shape)
-        dilation = _spread(self.rhs_dilation, n_spatial)
+        dilation = spread(self.rhs_dilation, n_spatial)
         reach = [
             (size - 1) * d
             for size, d in zip(kernel.shape[:n_spatial], dilation, strict=True)
         ]
-        padding = _spread_padding(self.padding, n_spatial)
+        padding = spread_padding(self.padding, n_spatial)
         if padding in ("CIRCULAR", "REFLECT", "CAUSAL"):
             # As in Flax.
             causal = padding == "CAUSAL"
@@ -168,9 +225,9 @@ class Conv:
         return lax.conv_general_dilated(
             images,
             kernel,
-            window_strides=_spread(self.window_strides, n_spatial),
+            window_strides=spread(self.window_strides, n_spatial),
             padding=padding,
-            lhs_dilation=_spread(self.lhs_dilation, n_spatial),
+            lhs_dilation=spread(self.lhs_dilation, n_spatial),
             rhs_dilation=dilation,
             dimension_numbers=_channels_last(n_spatial),
             feature_group_count=self.feature_group_count,
@@ -179,14 +236,14 @@ class Conv:
 
     def _transposed(self, kernel: Array, images: Array) -> Array:
         n_spatial = len(self.input_shape)
-        strides = _spread(self.window_strides, n_spatial)
-        padding = _spread_padding(self.padding, n_spatial)
+        strides = spread(self.window_strides, n_spatial)
+        padding = spread_padding(self.padding, n_spatial)
         result = lax.conv_transpose(
             images,
             kernel,
             strides,
             "VALID" if padding == "CIRCULAR" else padding,
-            rhs_dilation=_spread(self.rhs_dilation, n_spatial),
+            rhs_dilation=spread(self.rhs_dilation, n_spatial),
             dimension_numbers=_channels_last(n_spatial),
             transpose_kernel=self.transpose_kernel,
             precision=lax.Precision.HIGHEST,
@@ -217,69 +274,13 @@ def _channels_last(n_spatial: int) -> lax.ConvDimensionNumbers:
     return lax.ConvDimensionNumbers(image, kernel, image)
 
 
-def _check_words(conv: Conv) -> None:
-    """Raises a ValueError for words that no convolution has."""
-    numbers = (
-        *conv.input_shape,
-        *as_tuple(conv.window_strides),
-        *as_tuple(conv.lhs_dilation),
-        *as_tuple(conv.rhs_dilation),
-        conv.feature_group_count,
-    )
-    if min(numbers) < 1:
-        raise ValueError("sizes, strides, dilations and groups of 1 or more")
-    if conv.transpose_kernel and not conv.transposed:
-        raise ValueError("transposed=True with transpose_kernel=True")
-    if conv.padding == "CAUSAL" and len(conv.input_shape) > 1:
-        raise ValueError("one spatial axis for CAUSAL padding")
-    if not conv.transposed:
-        return
-    if conv.feature_group_count > 1 or max(as_tuple(conv.lhs_dilation)) > 1:
-        raise ValueError("no groups and no lhs_dilation in a transposed convolution")
-    if conv.padding in ("REFLECT", "CAUSAL"):
-        raise ValueError("SAME, VALID, CIRCULAR or pairs for a transposed convolution")
-
-
-def _spread(value: int | tuple[int, ...], n_spatial: int) -> tuple[int, ...]:
-    values = value if isinstance(value, tuple) else (value,) * n_spatial
-    if len(values) != n_spatial:
-        raise ValueError(f"one number for each of {n_spatial} axes, not {values}")
-    return values
-
-
-def _spread_padding(padding: Padding, n_spatial: int) -> Any:
-    if isinstance(padding, str):
-        return padding
-    values = padding if isinstance(padding, tuple) else (padding,) * n_spatial
-    if len(values) != n_spatial:
-        raise ValueError(f"padding for each of {n_spatial} axes, not {values}")
-    return tuple(ends if isinstance(ends, tuple) else (ends, ends) for ends in values)
-
-
-def _padding(padding: Any) -> Padding:
-    if isinstance(padding, str):
-        if padding.upper() in _NAMED:
-            return padding.upper()
-        raise ValueError(_word("padding", padding, f"one of {', '.join(_NAMED)}"))
-    if isinstance(padding, tuple | list):
-        return tuple(_ints("padding", ends) for ends in padding)
-    return _ints("padding", padding)
-
-
-def _ints(name: str, value: Any) -> Any:
-    try:
-        if isinstance(value, tuple | list):
-            return tuple(operator.index(number) for number in value)
-        return operator.index(value)
-    except TypeError:
-        need = "an int or a tuple of ints"
-        raise TypeError(_word(name, value, need)) from None
-
-
-def _word(name: str, value: Any, need: str) -> str:
-    fix = "the words of jax.lax.conv_general_dilated"
-    return _errors.complaint(f"Conv({name}=...)", got=repr(value), need=need, fix=fix)
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def _check_split(conv: Conv, ndim: int) -> None:
+    """Raises a ValueError for a spec that splits what is not a channel."""
+    if conv.spec is not None and len(conv.spec) > ndim:
+        raise ValueError(f"a spec of at most {ndim} axes")
+    one = conv.one()
+    window = (names_on_axis(one.spec, axis) for axis in range(len(one.input_shape)))
+    if any(window):
+        raise ValueError("a spec that splits channels, not the window")
+    if conv.feature_group_count > 1 and one.shards().over_x + one.shards().over_y:
+        raise ValueError("no groups in a convolution whose channels are split by hand")

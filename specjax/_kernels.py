@@ -9,10 +9,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
 
 from specjax import _errors
 from specjax._linear_map import LinearMap, Matrix
+from specjax._mesh import check_spec
 from specjax._tree import Path, join, named_leaves
 
 Rule: TypeAlias = Callable[[Path, Any], LinearMap | None]
@@ -62,9 +64,9 @@ def flax_kernels(path: Path, leaf: Any) -> LinearMap | None:
     Example:
         >>> import numpy as np
         >>> flax_kernels(("Conv_0", "kernel"), np.zeros((3, 3, 8, 16)))
-        Matrix(in_axis=None, out_axis=-1, batch_axis=())
+        Matrix(in_axis=None, out_axis=-1, batch_axis=(), spec=None)
         >>> flax_kernels(("ScanBlock_0", "query", "kernel"), np.zeros((6, 8, 2, 4)))
-        Matrix(in_axis=None, out_axis=(-2, -1), batch_axis=(0,))
+        Matrix(in_axis=None, out_axis=(-2, -1), batch_axis=(0,), spec=None)
         >>> flax_kernels(("Conv_0", "bias"), np.zeros(16)) is None
         True
     """
@@ -197,7 +199,10 @@ def _resolve(path: Path, leaf: Any, linear_map: Any) -> LinearMap:
         got, need = _errors.describe(leaf), "a kernel of floating or complex numbers"
         fix = f"kernels={{r'{re.escape(join(path))}': None, ...}}"
     else:
-        return linear_map.resolve(tuple(leaf.shape), join(path))
+        resolved = linear_map.resolve(tuple(leaf.shape), join(path))
+        if isinstance(leaf, jax.Array):
+            check_spec(join(path), leaf, resolved)
+        return resolved
     raise TypeError(_errors.complaint(join(path), got=got, need=need, fix=fix))
 
 

@@ -143,7 +143,7 @@ def einsum_kernel(einsum_str: str) -> Rule:
     Example:
         >>> import numpy as np
         >>> einsum_kernel("abc,acd->abd")(("kernel",), np.zeros((2, 3, 4)))
-        Matrix(in_axis=(-2,), out_axis=(-1,), batch_axis=(-3,))
+        Matrix(in_axis=(-2,), out_axis=(-1,), batch_axis=(-3,), spec=None)
     """
     parts = re.fullmatch(r"([^,]*),([a-zA-Z]+)->(.*)", einsum_str.replace(" ", ""))
     inputs, kernel, output = parts.groups() if parts else ("", "", "")

@@ -1,26 +1,21 @@
 """What a kernel does to an input: `Matrix`, its two directions, and its batch axes.
 
 A linear map is written for one kernel. A stack of kernels (a `batch_axis`) is a
-`jax.vmap` over that kernel, made in one place: `over_batch`.
+`jax.vmap` over that kernel, made in one place (`_batch`).
 """
 
 import dataclasses
-import functools
 import operator
-from collections.abc import Callable
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-import jax
 import jax.numpy as jnp
-from jax import lax
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Inexact
 
 from specjax import _errors
+from specjax._mesh import Shards, names_on_axis, summed
 
 Axes: TypeAlias = int | tuple[int, ...]
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 @runtime_checkable
@@ -68,17 +63,22 @@ class Matrix:
         out_axis: axes of the output side. u has their shape, in the kernel's order.
         batch_axis: axes along which independent kernels are stacked; each slice has
             its own u and sigma, in leading axes, in the kernel's order.
+        spec: only inside `jax.shard_map`: how the kernel that this is a shard of is
+            split over the mesh, as in its in_specs. P() is a kernel that is whole on
+            each device. Sums then run over the devices too, and u, u2 and v are shards
+            as the kernel is.
 
     Example:
         >>> Matrix()  # Dense, and Conv as Miyato's matrix
-        Matrix(in_axis=None, out_axis=-1, batch_axis=())
+        Matrix(in_axis=None, out_axis=-1, batch_axis=(), spec=None)
         >>> Matrix(in_axis=0, out_axis=(1, 2))  # a query kernel (in, heads, head_dim)
-        Matrix(in_axis=0, out_axis=(1, 2), batch_axis=())
+        Matrix(in_axis=0, out_axis=(1, 2), batch_axis=(), spec=None)
     """
 
     in_axis: Axes | None = None
     out_axis: Axes = -1
     batch_axis: Axes = ()
+    spec: PartitionSpec | None = None
 
     def __post_init__(self) -> None:
         """Brings every side to an int or a tuple of ints."""
@@ -86,6 +86,7 @@ class Matrix:
             axes = getattr(self, name)
             if axes is not None or name != "in_axis":
                 object.__setattr__(self, name, _as_axes(name, axes))
+        check_spec_kind("Matrix", self.spec)
 
     def resolve(self, shape: tuple[int, ...], where: str = "kernel") -> "Matrix":
         """Returns the map with each side as a sorted tuple of non-negative axes.
@@ -112,9 +113,12 @@ class Matrix:
             need = f"a side for axis {', '.join(map(str, rest))} too"
         elif not in_axis or not out_axis:
             need = "an axis on the input and on the output side"
+        elif self.spec is not None and len(self.spec) > ndim:
+            need = f"a spec of at most {ndim} axes"
         else:
             sides = (in_axis, out_axis, batch_axis)
-            return Matrix(*(tuple(sorted(a % ndim for a in side)) for side in sides))
+            sides = (tuple(sorted(a % ndim for a in side)) for side in sides)
+            return Matrix(*sides, spec=self.spec)
         raise ValueError(self._complaint(shape, where, need))
 
     def _complaint(self, shape: tuple[int, ...], where: str, need: str) -> str:
@@ -133,7 +137,16 @@ class Matrix:
         def shift(axes: Axes | None) -> tuple[int, ...]:
             return tuple(a - sum(b < a for b in batch) for a in as_tuple(axes))
 
-        return Matrix(shift(self.in_axis), shift(self.out_axis))
+        spec = without_axes(self.spec, batch)
+        return Matrix(shift(self.in_axis), shift(self.out_axis), spec=spec)
+
+    def shards(self) -> Shards:
+        """Returns how `spec` splits the two sides; `self` must be resolved."""
+        in_axis, out_axis = as_tuple(self.in_axis), as_tuple(self.out_axis)
+        return Shards(
+            tuple(names_on_axis(self.spec, axis) for axis in in_axis),
+            tuple(names_on_axis(self.spec, axis) for axis in out_axis),
+        )
 
     def sides(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Returns the shapes of the input and of the output side."""
@@ -146,7 +159,8 @@ class Matrix:
     ) -> Inexact[Array, " *out"]:
         """Returns ``x W``, summed in x's dtype (float32 at least)."""
         whole = self.resolve(kernel.shape)
-        return _contract(kernel, x, as_tuple(whole.in_axis), as_tuple(whole.out_axis))
+        sides = as_tuple(whole.in_axis), as_tuple(whole.out_axis)
+        return summed(_contract(kernel, x, *sides), whole.shards().over_x)
 
     def adjoint(
         self, kernel: Inexact[Array, " ..."], y: Inexact[Array, " *out"]
@@ -154,7 +168,7 @@ class Matrix:
         """Returns ``y W^H``, summed in y's dtype (float32 at least)."""
         whole = self.resolve(kernel.shape)
         sides = as_tuple(whole.out_axis), as_tuple(whole.in_axis)
-        return _contract(jnp.conj(kernel), y, *sides)
+        return summed(_contract(jnp.conj(kernel), y, *sides), whole.shards().over_y)
 
 
 def _contract(
@@ -167,87 +181,26 @@ def _contract(
     return jnp.sum(kernel.astype(vector.dtype) * spread, axis=over)
 
 
-def read_anew(kernel: Array, vector: Array) -> Array:
-    """Returns the kernel, so that a cast of it is not shared with another use.
-
-    Each product with a half-precision kernel casts it. A compiler that sees one cast
-    with several uses keeps its result: a float32 copy of the kernel. Behind a barrier
-    each use has a cast of its own, which fuses into it.
-    """
-    if kernel.dtype == vector.dtype:
-        return kernel
-    return lax.optimization_barrier((kernel, vector))[0]
-
-
-def placed_as_output(kernel: Array, linear_map: LinearMap, vector: Array) -> Array:
-    """Returns the vector with the sharding of what the kernel's products return.
-
-    On an explicit mesh a sharding is part of the type: what a loop carries, and the two
-    sides of a `where`, must have the same. Elsewhere this is the vector itself.
-    """
-    if not _on_explicit_mesh(kernel):
-        return vector
-    product = jax.eval_shape(
-        lambda: linear_map.apply(kernel, linear_map.adjoint(kernel, vector))
-    )
-    return jax.sharding.reshard(vector, product.sharding)
+def check_spec_kind(where: str, spec: Any) -> None:
+    """Raises a TypeError for a spec that is no `PartitionSpec`."""
+    if not isinstance(spec, PartitionSpec | None):
+        message = _errors.complaint(
+            f"{where}(spec=...)",
+            got=repr(spec),
+            need="a jax.sharding.PartitionSpec or None",
+            fix="spec=jax.sharding.PartitionSpec(None, 'model')",
+        )
+        raise TypeError(message)
 
 
-def check_vectors(kernel: Array, linear_map: LinearMap, **vectors: Array) -> None:
-    """Raises a ValueError for a u, v or sigma without the shape of its side."""
-    whole = linear_map.resolve(jnp.shape(kernel))
-    batch = tuple(kernel.shape[axis] for axis in whole.batch_axis)
-    others = (n for axis, n in enumerate(kernel.shape) if axis not in whole.batch_axis)
-    in_shape, out_shape = whole.one().sides(tuple(others))
-    shapes = {
-        "u": batch + out_shape,
-        "u2": batch + out_shape,
-        "v": batch + in_shape,
-        "sigma": batch,
-    }
-    for name, vector in vectors.items():
-        if jnp.shape(vector) != shapes[name]:
-            message = _errors.complaint(
-                name,
-                got=f"shape {jnp.shape(vector)}",
-                need=f"shape {shapes[name]} for a kernel of shape {kernel.shape} under "
-                f"{linear_map}",
-                fix="the batch axes first, then the axes of the side as in the kernel",
-            )
-            raise ValueError(message)
-
-
-def over_batch(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Lifts a function of one kernel to a stack of kernels.
-
-    The function is called as ``function(kernel, *vectors, linear_map=...)``. Here
-    `linear_map` may have batch axes; the vectors and the results then have those axes
-    in front. Without batch axes this is the function itself.
-    """
-
-    @functools.wraps(function)
-    def lifted(kernel, *vectors, linear_map, **options):
-        whole = linear_map.resolve(jnp.shape(kernel))
-        one = functools.partial(function, linear_map=whole.one(), **options)
-        for gone, axis in reversed(list(enumerate(whole.batch_axis))):
-            one = jax.vmap(one, in_axes=(axis - gone, *(0 for _ in vectors)))
-        return one(kernel, *(_placed_as_stack(kernel, whole, v) for v in vectors))
-
-    return lifted  # type: ignore[return-value]  # a wrapper with the same signature
-
-
-def _placed_as_stack(kernel: Array, whole: LinearMap, vector: Array) -> Array:
-    """Returns the vectors of a stack, its batch axes sharded as the kernel's are."""
-    if not whole.batch_axis or not _on_explicit_mesh(kernel):
-        return vector
-    spec = jax.typeof(kernel).sharding.spec
-    rest = jax.typeof(vector).sharding.spec[len(whole.batch_axis) :]
-    spec = PartitionSpec(*(spec[axis] for axis in whole.batch_axis), *rest)
-    return jax.sharding.reshard(vector, spec)
-
-
-def _on_explicit_mesh(array: Array) -> bool:
-    return AxisType.Explicit in jax.typeof(array).sharding.mesh.axis_types
+def without_axes(
+    spec: PartitionSpec | None, gone: tuple[int, ...]
+) -> PartitionSpec | None:
+    """Returns the spec of an array without some of its axes."""
+    if spec is None:
+        return None
+    kept = (entry for axis, entry in enumerate(spec) if axis not in gone)
+    return PartitionSpec(*kept)
 
 
 def as_tuple(axes: Axes | None) -> tuple[int, ...]:

@@ -16,8 +16,8 @@ from specjax._options import Bound
 from specjax._power import power_iteration
 from specjax._rescale import normalize
 from specjax._sigma import with_derivative
-from specjax._state import Carried, expected
-from specjax._vectors import generic_direction
+from specjax._state import Carried, expected, split_axes
+from specjax._vectors import generic_direction, random_direction
 from specjax._warmup import warm_up
 from specjax.bounds._certified import certified_divisor, underflow
 
@@ -26,9 +26,11 @@ from specjax.bounds._certified import certified_divisor, underflow
 def init_one(kernel: Array, key: Array | None, *, linear_map: LinearMap) -> Carried:
     """Returns the converged u and its sigma, from a fixed start or a random one."""
     u = expected(kernel, linear_map).u
+    split = split_axes(linear_map, u.ndim)
     if key is None:
-        return _converge(kernel, generic_direction(u.shape, u.dtype), linear_map)
-    return _converge(kernel, jax.random.normal(key, u.shape, u.dtype), linear_map)
+        return _converge(kernel, generic_direction(u.shape, u.dtype, split), linear_map)
+    start = random_direction(key, u.shape, u.dtype, split)
+    return _converge(kernel, start, linear_map)
 
 
 @functools.partial(
@@ -61,7 +63,7 @@ def fuse_one(
 ) -> Array:
     """Returns the kernel on the bound, with u converged on this very kernel."""
     # Not u alone: it may be blind to what leads in these params.
-    start = u + generic_direction(u.shape, u.dtype)
+    start = u + generic_direction(u.shape, u.dtype, split_axes(linear_map, u.ndim))
     sigma = _converge(kernel, start, linear_map).sigma
     return normalize(kernel, sigma, linear_map, bound, cap)
 

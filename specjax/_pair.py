@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
+from specjax._mesh import Names, total
 from specjax._vectors import unit
 
 _Pair: TypeAlias = tuple[Array, Array]
@@ -47,29 +48,32 @@ def products(
 
 
 def orthonormal(
-    first: Inexact[Array, " *side"], second: Inexact[Array, " *side"]
+    first: Inexact[Array, " *side"],
+    second: Inexact[Array, " *side"],
+    over: Names = (),
 ) -> tuple[Inexact[Array, " *side"], Inexact[Array, " *side"]]:
     """Returns unit vectors: along the first, and along what the second has beside it.
 
     A vector that is zero stays zero; so does a second one parallel to the first.
     """
-    first, _ = unit(first)
-    beside = second - first * jnp.sum(jnp.conj(first) * second)
-    beside, length = unit(beside)
-    parallel = length <= PARALLEL * jnp.sqrt(jnp.sum(jnp.square(jnp.abs(second))))
+    first, _ = unit(first, over)
+    beside = second - first * total(jnp.conj(first) * second, over)
+    beside, length = unit(beside, over)
+    parallel = length <= PARALLEL * jnp.sqrt(_squares(second, over))
     return first, jnp.where(parallel, 0, beside)
 
 
 def longest(
-    first: Inexact[Array, " *side"], second: Inexact[Array, " *side"]
+    first: Inexact[Array, " *side"],
+    second: Inexact[Array, " *side"],
+    over: Names = (),
 ) -> tuple[Real[Array, ""] | Inexact[Array, ""], Inexact[Array, ""]]:
     """Returns (c, s), of norm one, for which ``c first + s second`` is longest.
 
     ``conj(c) second - conj(s) first`` is then orthogonal to it.
     """
-    top = jnp.sum(jnp.square(jnp.abs(first)))
-    bottom = jnp.sum(jnp.square(jnp.abs(second)))
-    inner = jnp.sum(jnp.conj(first) * second)
+    top, bottom = _squares(first, over), _squares(second, over)
+    inner = total(jnp.conj(first) * second, over)
     # The leading eigenvector of [[top, inner], [conj(inner), bottom]], by its trace.
     trace = jnp.where(top + bottom > 0, top + bottom, 1)
     half, off = (top - bottom) / (2 * trace), inner / trace.astype(inner.dtype)
@@ -85,3 +89,7 @@ def longest(
     s = jnp.where(half >= 0, jnp.conj(off), large)
     norm = jnp.sqrt(jnp.square(jnp.abs(c)) + jnp.square(jnp.abs(s))).astype(off.dtype)
     return c / norm, s / norm
+
+
+def _squares(vector: Array, over: Names) -> Array:
+    return total(jnp.square(jnp.abs(vector)), over)

@@ -12,14 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
-from specjax._linear_map import (
-    LinearMap,
-    Matrix,
-    check_vectors,
-    over_batch,
-    placed_as_output,
-    read_anew,
-)
+from specjax._batch import check_vectors, over_batch, placed_as_output, read_anew
+from specjax._linear_map import LinearMap, Matrix
+from specjax._mesh import shards_of
 from specjax._options import check_options
 from specjax._pair import longest, orthonormal, products
 from specjax._vectors import generic_direction, unit
@@ -99,7 +94,8 @@ def _power_iteration(
 ) -> SingularVectors:
     kernel, u, u2 = map(lax.stop_gradient, (kernel, u, u2))
     if n_steps == 0:
-        v, value = unit(linear_map.adjoint(read_anew(kernel, u), u))
+        product = linear_map.adjoint(read_anew(kernel, u), u)
+        v, value = unit(product, shards_of(linear_map).over_x)
         new = SingularVectors(u, u2, v, value)
     else:
         u, u2 = (placed_as_output(kernel, linear_map, vector) for vector in (u, u2))
@@ -122,11 +118,14 @@ def _power_iteration(
 
 
 def _step(kernel: Array, u: Array, u2: Array, linear_map: LinearMap) -> SingularVectors:
-    v, v2 = orthonormal(*products(linear_map.adjoint, kernel, u, u2))
+    shards = shards_of(linear_map)
+    v_pair = products(linear_map.adjoint, kernel, u, u2)
+    v, v2 = orthonormal(*v_pair, shards.over_x)
     z, z2 = products(linear_map.apply, kernel, v, v2)
-    c, s = longest(z, z2)
-    u, sigma = unit(c * z + s * z2)
-    u2, beside = unit(jnp.conj(c) * z2 - jnp.conj(s) * z)
+    c, s = longest(z, z2, shards.over_y)
+    u, sigma = unit(c * z + s * z2, shards.over_y)
+    u2, beside = unit(jnp.conj(c) * z2 - jnp.conj(s) * z, shards.over_y)
     # Where there is nothing beside u, u2 has to see whatever comes to be there.
-    push = jnp.where(beside > 0, PUSH, 1) * generic_direction(u2.shape, u2.dtype)
-    return SingularVectors(u, u2 + push, c * v + s * v2, sigma)
+    push = generic_direction(u2.shape, u2.dtype, shards.y)
+    u2 = u2 + jnp.where(beside > 0, PUSH, 1) * push
+    return SingularVectors(u, u2, c * v + s * v2, sigma)

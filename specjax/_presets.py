@@ -30,7 +30,7 @@ def haiku_kernels(path: Path, leaf: Any) -> LinearMap | None:
     Example:
         >>> import numpy as np
         >>> haiku_kernels(("net/~/conv2_d_transpose", "w"), np.zeros((4, 4, 8, 16)))
-        Matrix(in_axis=None, out_axis=-2, batch_axis=())
+        Matrix(in_axis=None, out_axis=-2, batch_axis=(), spec=None)
     """
     if path[-1:] != ("w",):
         return None

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 
-from specjax._linear_map import LinearMap, Matrix, check_vectors
+from specjax._batch import check_vectors
+from specjax._linear_map import LinearMap, Matrix
 from specjax._options import Bound, check_options
 from specjax._vectors import vector_dtype
 

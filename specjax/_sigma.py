@@ -12,7 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
-from specjax._linear_map import LinearMap, Matrix, check_vectors, over_batch
+from specjax._batch import check_vectors, over_batch
+from specjax._linear_map import LinearMap, Matrix
+from specjax._mesh import Names, shards_of, total
 
 
 def sigma(
@@ -60,7 +62,8 @@ def with_derivative(
 
 @over_batch
 def _value(kernel: Array, u: Array, v: Array, *, linear_map: LinearMap) -> Array:
-    return _inner(u, linear_map.apply(lax.stop_gradient(kernel), v))
+    product = linear_map.apply(lax.stop_gradient(kernel), v)
+    return _inner(u, product, shards_of(linear_map).over_y)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -72,10 +75,11 @@ def _sigma(linear_map, kernel, u, v, value):
 @_sigma.defjvp
 def _sigma_jvp(linear_map, primals, tangents):
     kernel, u, v, value = primals
-    tangent = _inner(v, linear_map.adjoint(tangents[0], u))
+    product = linear_map.adjoint(tangents[0], u)
+    tangent = _inner(v, product, shards_of(linear_map).over_x)
     # The primal goes through the rule again, so that a second derivative finds it.
     return _sigma(linear_map, kernel, u, v, value), tangent.astype(value.dtype)
 
 
-def _inner(x: Array, y: Array) -> Array:
-    return jnp.sum((jnp.conj(x) * y).real)
+def _inner(x: Array, y: Array, over: Names) -> Array:
+    return total((jnp.conj(x) * y).real, over)

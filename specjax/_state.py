@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from specjax import _errors
 from specjax._linear_map import LinearMap
+from specjax._mesh import Names, names_on_axis, shards_of
 from specjax._tree import Path, join, named_leaves, replace_leaves
 from specjax._vectors import vector_dtype
 
@@ -49,6 +50,14 @@ def expected(kernel: Any, linear_map: LinearMap) -> Carried:
         u2=vector,
         sigma=jax.ShapeDtypeStruct(batch_shape, jnp.finfo(dtype).dtype),
     )
+
+
+def split_axes(linear_map: LinearMap, ndim: int) -> tuple[Names, ...]:
+    """Returns the mesh axes over which each of u's axes is split by hand, if any is."""
+    spec = getattr(linear_map, "spec", None)
+    batch = tuple(names_on_axis(spec, axis) for axis in linear_map.batch_axis)
+    y = shards_of(linear_map.one()).y
+    return batch + (y or ((),) * (ndim - len(batch)))
 
 
 def build(carried: Mapping[Path, Carried]) -> State:

@@ -11,14 +11,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact
 
-from specjax._linear_map import (
-    LinearMap,
-    Matrix,
-    check_vectors,
-    over_batch,
-    placed_as_output,
-    read_anew,
-)
+from specjax._batch import check_vectors, over_batch, placed_as_output, read_anew
+from specjax._linear_map import LinearMap, Matrix
+from specjax._mesh import Names, count, shards_of, summed, total
 from specjax._options import check_options
 from specjax._vectors import unit
 
@@ -64,14 +59,19 @@ def warm_up(
 def _warm_up(
     kernel: Array, start: Array, *, linear_map: LinearMap, n_steps: int
 ) -> tuple[Array, Array]:
-    start, _ = unit(placed_as_output(kernel, linear_map, start))
-    # One more than the rank: the start also has a part that the kernel maps to zero.
+    shards = shards_of(linear_map)
+    start, _ = unit(placed_as_output(kernel, linear_map, start), shards.over_y)
     in_shape, out_shape = linear_map.sides(kernel.shape)
-    n_steps = max(1, min(n_steps, math.prod(in_shape) + 1, math.prod(out_shape)))
+    n_in = math.prod(in_shape) * count(shards.over_x)
+    n_out = math.prod(out_shape) * count(shards.over_y)
+    # One more than the rank: the start also has a part that the kernel maps to zero.
+    n_steps = max(1, min(n_steps, n_in + 1, n_out))
     outs, alphas, betas = _bidiagonalize(kernel, start, linear_map, n_steps)
     usable = jnp.isfinite(alphas).all() & jnp.isfinite(betas).all() & (alphas[0] > 0)
-    pair = (unit(_combine(c, outs))[0] for c in _leading(alphas, betas, outs.dtype))
-    u, u2 = (jnp.where(usable, vector, start) for vector in pair)
+    u, u2 = (
+        jnp.where(usable, unit(_combine(c, outs), shards.over_y)[0], start)
+        for c in _leading(alphas, betas, outs.dtype)
+    )
     return u, u2
 
 
@@ -82,9 +82,10 @@ def _bidiagonalize(
 
     With the basis vectors u_j and v_j: ``u_j W^H = beta_j v_(j-1) + alpha_j v_j``.
     """
+    shards = shards_of(linear_map)
     # A zero of this very kernel. On an explicit mesh, under vmap, a constant does not
     # tell the scan how its carry is sharded.
-    zero = 0 * jnp.sum(jnp.abs(start))
+    zero = 0 * total(jnp.abs(start), shards.over_y)
     like_in = jnp.zeros_like(linear_map.adjoint(kernel, start)) + zero
     ins = jnp.broadcast_to(like_in, (n_steps, *like_in.shape))
     outs = jnp.broadcast_to(0 * start, (n_steps, *start.shape))
@@ -93,9 +94,11 @@ def _bidiagonalize(
         ins, outs, u, beta, scale = carry
         outs = _with_row(outs, j, u)
         once = read_anew(kernel, u)
-        v, alpha, scale = _next(linear_map.adjoint(once, u), ins, scale)
+        v = linear_map.adjoint(once, u)
+        v, alpha, scale = _next(v, ins, scale, shards.over_x)
         ins = _with_row(ins, j, v)
-        u, new_beta, scale = _next(linear_map.apply(read_anew(once, v), v), outs, scale)
+        u = linear_map.apply(read_anew(once, v), v)
+        u, new_beta, scale = _next(u, outs, scale, shards.over_y)
         return (ins, outs, u, new_beta, scale), (alpha, beta)
 
     carry = (ins, outs, start, zero, zero)
@@ -109,14 +112,16 @@ def _with_row(basis: Array, j: Array, vector: Array) -> Array:
     return jnp.where(row == j, vector, basis)
 
 
-def _next(vector: Array, basis: Array, scale: Array) -> tuple[Array, Array, Array]:
+def _next(
+    vector: Array, basis: Array, scale: Array, over: Names
+) -> tuple[Array, Array, Array]:
     """Returns the part of `vector` outside the basis as a unit vector, and its norm.
 
     Both are zero at breakdown; from there on every step adds zeros.
     """
     for _ in range(2):  # once is not enough (Parlett, "twice is enough")
-        vector = vector - _combine(_coordinates(vector, basis), basis)
-    vector, norm = unit(vector)
+        vector = vector - _combine(_coordinates(vector, basis, over), basis)
+    vector, norm = unit(vector, over)
     scale = jnp.maximum(scale, norm)
     broken = norm <= BREAKDOWN * scale
     return jnp.where(broken, 0, vector), jnp.where(broken, 0, norm), scale
@@ -135,9 +140,9 @@ def _leading(alphas: Array, betas: Array, dtype: Any) -> tuple[Array, Array]:
     return vectors[:, -1], vectors[:, -2] if len(alphas) > 1 else 0 * vectors[:, -1]
 
 
-def _coordinates(vector: Array, basis: Array) -> Array:
+def _coordinates(vector: Array, basis: Array, over: Names) -> Array:
     axes = tuple(range(1, basis.ndim))
-    return jnp.sum(jnp.conj(basis) * vector[None], axis=axes)
+    return summed(jnp.sum(jnp.conj(basis) * vector[None], axis=axes), over)
 
 
 def _combine(coordinates: Array, basis: Array) -> Array:

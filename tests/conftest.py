@@ -4,18 +4,19 @@
 runs from source beside any jax, without the libraries that only other tests need.
 """
 
+import importlib.metadata
 import importlib.util
 import os
 
 import pytest
 
+_JAXLIB = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2]))
 _FLAGS = (
     # Most of the time goes into compiling small programs, for which LLVM need not try
     # hard. What XLA itself does to a program is the same on every level. Its older
-    # writer of loops takes a fifth of the time of the one through MLIR (jaxlib 0.8.1 to
-    # 0.10.2).
+    # writer of loops takes a fifth of the time of the one through MLIR.
     "--xla_backend_optimization_level=0",
-    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_use_fusion_emitters=false" * (_JAXLIB < (0, 11)),  # gone since
     "--xla_cpu_parallel_codegen_split_count=1",
     os.environ.get("XLA_FLAGS", ""),
     "--xla_force_host_platform_device_count=8",

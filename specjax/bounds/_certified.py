@@ -5,8 +5,9 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 
+from specjax._batch import over_batch
 from specjax._conv import Conv
-from specjax._linear_map import LinearMap, over_batch
+from specjax._linear_map import LinearMap
 from specjax._vectors import vector_dtype
 from specjax.bounds._circular import containing, repeats
 from specjax.bounds._rounding import frobenius, up

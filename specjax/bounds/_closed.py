@@ -36,7 +36,7 @@ def _row_sums(kernel: Array) -> Array:
     sums = jnp.sum(jnp.abs(together), axis=(*range(len(window)), -1))
     # What rounding may have taken away, at most: as if no product had canceled.
     size = jnp.sum(jnp.abs(kernel), axis=tuple(range(len(window))))
-    most = size @ jnp.sum(size, axis=0)
+    most = jnp.sum(size * jnp.sum(size, axis=0), axis=-1)
     n_roundings = 2 * math.prod(window) * n_out + 2 * together[..., 0, :].size + 8
     return sums + 2 * gamma(n_roundings, most.dtype) * most
 

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 
+from specjax._batch import over_batch
 from specjax._conv import Conv
-from specjax._linear_map import LinearMap, Matrix, over_batch
+from specjax._linear_map import LinearMap, Matrix
 from specjax._vectors import vector_dtype
 from specjax.bounds._circular import Axis, containing
 from specjax.bounds._norm import Norm, of
@@ -101,8 +102,7 @@ def _method(
     kernel: Array, linear_map: LinearMap, max_bytes: int, *, whole: bool
 ) -> str:
     """Returns the method's name, if its matrices fit into the memory."""
-    shape = jnp.shape(kernel)
-    resolved = check_map(linear_map, shape)
+    resolved, shape = check_map(linear_map, kernel), jnp.shape(kernel)
     one = one_shape(resolved, shape)
     axes = _frequencies(resolved.one(), one, whole=whole)
     if axes is None:

@@ -5,7 +5,9 @@ import functools
 import jax
 from jaxtyping import Array, Inexact
 
-from specjax._linear_map import LinearMap, Matrix, over_batch
+from specjax._batch import over_batch
+from specjax._linear_map import LinearMap, Matrix
+from specjax._mesh import check_spec, shards_of
 from specjax._options import check_options
 from specjax._power import power_iteration
 from specjax._state import expected
@@ -51,6 +53,7 @@ def lower(
     """
     check_options(n_steps=n_steps)
     resolved = linear_map.resolve(kernel.shape)
+    check_spec("kernel", kernel, resolved)
     value = _ritz_value(kernel, linear_map=resolved, n_steps=n_steps)
     return Norm(value, "lower", of(linear_map), "Golub-Kahan")
 
@@ -59,6 +62,6 @@ def lower(
 @over_batch
 def _ritz_value(kernel: Array, *, linear_map: LinearMap, n_steps: int) -> Array:
     u = expected(kernel, linear_map).u
-    start = generic_direction(u.shape, u.dtype)
+    start = generic_direction(u.shape, u.dtype, shards_of(linear_map).y)
     u, u2 = warm_up(jax.lax.stop_gradient(kernel), start, linear_map, n_steps)
     return power_iteration(kernel, u, u2, linear_map).sigma

@@ -9,8 +9,9 @@ from jax import lax
 from jaxtyping import Array, Inexact
 
 from specjax import _errors
+from specjax._batch import over_batch
 from specjax._conv import Conv
-from specjax._linear_map import LinearMap, Matrix, over_batch
+from specjax._linear_map import LinearMap, Matrix
 from specjax._options import check_options
 from specjax._vectors import vector_dtype
 from specjax.bounds._circular import Axis, containing, every_size, repeats
@@ -92,7 +93,7 @@ def upper(
     Layers by Gram Iteration" (2023); docs/design/0007 has the proofs that are our own.
     """
     check_options(n_steps=n_steps)
-    resolved = check_map(linear_map, jnp.shape(kernel))
+    resolved = check_map(linear_map, kernel)
     _check_method(method, n_steps, resolved, every_size)
     _check_size(kernel, resolved, method, every_size, max_bytes)
     name = _NAMES[method]

@@ -8,14 +8,15 @@ from jaxtyping import Array, Inexact
 from specjax import _errors
 from specjax._conv import Conv
 from specjax._linear_map import LinearMap, Matrix, as_tuple
+from specjax._mesh import check_spec, shards_of
 
 
-def check_map(linear_map: LinearMap, shape: tuple[int, ...]) -> Matrix | Conv:
+def check_map(linear_map: LinearMap, kernel: Array) -> Matrix | Conv:
     """Returns the resolved map.
 
     Raises:
         TypeError: if it is neither a `Matrix` nor a `Conv`.
-        ValueError: if it does not fit the shape.
+        ValueError: if it does not fit the kernel, or reads a shard of one.
     """
     if not isinstance(linear_map, Matrix | Conv):
         message = _errors.complaint(
@@ -26,7 +27,18 @@ def check_map(linear_map: LinearMap, shape: tuple[int, ...]) -> Matrix | Conv:
             "any linear map",
         )
         raise TypeError(message)
-    return linear_map.resolve(shape)
+    whole = linear_map.resolve(jnp.shape(kernel))
+    check_spec("specjax.bounds", kernel, whole)
+    shards = shards_of(whole.one())
+    if shards.over_x or shards.over_y:
+        message = _errors.complaint(
+            "specjax.bounds",
+            got=f"a shard of a kernel ({whole.spec})",
+            need="the whole kernel: these methods multiply it with itself",
+            fix="bounds.lower, or the kernel outside of the shard_map",
+        )
+        raise ValueError(message)
+    return whole
 
 
 def one_shape(linear_map: LinearMap, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -6,13 +6,17 @@ costs one read of the kernel, like the matrix's.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.lax import Precision
 from jaxtyping import Array, Float, Inexact, Real
 
+from specjax._batch import over_batch, read_anew
 from specjax._conv import Conv
-from specjax._linear_map import LinearMap, Matrix, over_batch, read_anew
+from specjax._linear_map import LinearMap, Matrix
+from specjax._mesh import shards_of, total
 from specjax._vectors import vector_dtype
 
 
@@ -34,7 +38,8 @@ def frobenius(
             squares = _squares_in_operator(kernel, linear_map)
         case _:
             return None
-    return jnp.sqrt(jnp.sum(squares))
+    shards = shards_of(linear_map)
+    return jnp.sqrt(total(squares, shards.over_x + shards.over_y))
 
 
 def _squares_in_operator(kernel: Array, conv: Conv) -> Array:
@@ -51,7 +56,8 @@ def _squares_in_operator(kernel: Array, conv: Conv) -> Array:
         return squares
     mixed = kernel
     for axis, table in enumerate(tables):
-        mixed = jnp.moveaxis(jnp.tensordot(table, mixed, (1, axis)), 0, axis)
+        mixed = jnp.tensordot(table, mixed, (1, axis), precision=Precision.HIGHEST)
+        mixed = jnp.moveaxis(mixed, 0, axis)
     return (jnp.conj(kernel) * mixed).real
 
 
@@ -78,10 +84,11 @@ def together(conv: Conv, axis: int, window: int) -> Float[Array, "window window"
 def _on_one_axis(conv: Conv, axis: int) -> Conv:
     """Returns the convolution's geometry on one axis; `conv` is resolved."""
     spatial = ("input_shape", "window_strides", "lhs_dilation", "rhs_dilation")
-    words = {name: (getattr(conv, name)[axis],) for name in spatial}
+    words: dict[str, Any] = {name: (getattr(conv, name)[axis],) for name in spatial}
     if not isinstance(conv.padding, str):
         words["padding"] = (conv.padding[axis],)  # type: ignore[index]
-    return dataclasses.replace(conv, feature_group_count=1, batch_axis=(), **words)
+    words |= {"feature_group_count": 1, "batch_axis": (), "spec": None}
+    return dataclasses.replace(conv, **words)
 
 
 def _others(axis: int, ndim: int) -> tuple[int, ...]:

@@ -12,8 +12,10 @@ from jax import lax
 from jaxtyping import Array
 
 from specjax import _state
+from specjax._batch import over_batch, read_anew
 from specjax._kernels import Kernels, flax_kernels, select
-from specjax._linear_map import LinearMap, over_batch, read_anew
+from specjax._linear_map import LinearMap
+from specjax._mesh import shards_of, total
 from specjax._power import power_iteration
 from specjax._tree import join
 from specjax.diagnostics._frobenius import frobenius
@@ -108,4 +110,5 @@ def _error(
 ) -> Array:
     """Returns ``|v W - sigma u|``."""
     product = linear_map.apply(read_anew(kernel, v), v)
-    return jnp.sqrt(jnp.sum(jnp.square(jnp.abs(product - sigma.astype(u.dtype) * u))))
+    error = jnp.square(jnp.abs(product - sigma.astype(u.dtype) * u))
+    return jnp.sqrt(total(error, shards_of(linear_map).over_y))

@@ -1,0 +1,105 @@
+"""From one kernel to a stack of them: `jax.vmap` over the batch axes, in one place.
+
+And what every function of a kernel and its vectors does first: it checks their shapes,
+brings the vectors to where the kernel's products lie, and reads the kernel.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import PartitionSpec
+from jaxtyping import Array
+
+from specjax import _errors
+from specjax._linear_map import LinearMap
+from specjax._mesh import check_spec, is_explicit, varying_axes, varying_like
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def over_batch(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Lifts a function of one kernel to a stack of kernels.
+
+    The function is called as ``function(kernel, *vectors, linear_map=...)``. Here
+    `linear_map` may have batch axes; the vectors and the results then have those axes
+    in front. Without batch axes this is the function itself.
+    """
+
+    @functools.wraps(function)
+    def lifted(kernel, *vectors, linear_map, **options):
+        whole = linear_map.resolve(jnp.shape(kernel))
+        one = functools.partial(function, linear_map=whole.one(), **options)
+        for gone, axis in reversed(list(enumerate(whole.batch_axis))):
+            one = jax.vmap(one, in_axes=(axis - gone, *(0 for _ in vectors)))
+        return one(kernel, *(_placed_as_stack(kernel, whole, v) for v in vectors))
+
+    return lifted  # type: ignore[return-value]  # a wrapper with the same signature
+
+
+def _placed_as_stack(kernel: Array, whole: LinearMap, vector: Array) -> Array:
+    """Returns the vectors of a stack, its batch axes sharded as the kernel's are."""
+    if not whole.batch_axis or not is_explicit(kernel):
+        return vector
+    spec = jax.typeof(kernel).sharding.spec
+    rest = jax.typeof(vector).sharding.spec[len(whole.batch_axis) :]
+    spec = PartitionSpec(*(spec[axis] for axis in whole.batch_axis), *rest)
+    return jax.sharding.reshard(vector, spec)
+
+
+def placed_as_output(kernel: Array, linear_map: LinearMap, vector: Array) -> Array:
+    """Returns the vector with the type that the kernel's products have.
+
+    On an explicit mesh a sharding is a part of it, and inside a `shard_map` the mesh
+    axes along which it varies: what a loop carries, and the two sides of a `where`,
+    must have the same. Elsewhere this is the vector itself.
+    """
+    if not is_explicit(kernel) and not varying_axes(kernel):
+        return vector
+    product = jax.eval_shape(
+        lambda: linear_map.apply(kernel, linear_map.adjoint(kernel, vector))
+    )
+    if is_explicit(kernel):
+        vector = jax.sharding.reshard(vector, product.sharding)
+    return varying_like(vector, product)
+
+
+def read_anew(kernel: Array, vector: Array) -> Array:
+    """Returns the kernel, so that a cast of it is not shared with another use.
+
+    Each product with a half-precision kernel casts it. A compiler that sees one cast
+    with several uses keeps its result: a float32 copy of the kernel. Behind a barrier
+    each use has a cast of its own, which fuses into it.
+    """
+    if kernel.dtype == vector.dtype:
+        return kernel
+    return lax.optimization_barrier((kernel, vector))[0]
+
+
+def check_vectors(kernel: Array, linear_map: LinearMap, **vectors: Array) -> None:
+    """Raises a ValueError for a u, v or sigma without the shape of its side."""
+    whole = linear_map.resolve(jnp.shape(kernel))
+    check_spec("kernel", kernel, whole)
+    batch = tuple(kernel.shape[axis] for axis in whole.batch_axis)
+    others = (n for axis, n in enumerate(kernel.shape) if axis not in whole.batch_axis)
+    in_shape, out_shape = whole.one().sides(tuple(others))
+    shapes = {
+        "u": batch + out_shape,
+        "u2": batch + out_shape,
+        "v": batch + in_shape,
+        "sigma": batch,
+    }
+    for name, vector in vectors.items():
+        if jnp.shape(vector) != shapes[name]:
+            message = _errors.complaint(
+                name,
+                got=f"shape {jnp.shape(vector)}",
+                need=f"shape {shapes[name]} for a kernel of shape {kernel.shape} under "
+                f"{linear_map}",
+                fix="the batch axes first, then the axes of the side as in the kernel",
+            )
+            raise ValueError(message)

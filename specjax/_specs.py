@@ -1,0 +1,113 @@
+"""Kernels on a mesh: specs for the state, and the rule for shards held by hand.
+
+`specs` are the `PartitionSpec` of the params: a tree like theirs, or one whose leaf
+stands for all below it, as in the in_specs of `jax.shard_map`.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+from jax.sharding import PartitionSpec
+
+from specjax import _errors, _state
+from specjax._conv import Conv
+from specjax._kernels import Kernels, Rule, as_rule, flax_kernels, select
+from specjax._linear_map import LinearMap, Matrix, as_tuple
+from specjax._state import State
+from specjax._tree import Path, join, named_leaves
+
+
+def shard_map_kernels(specs: Any, kernels: Kernels = flax_kernels) -> Rule:
+    """Returns the rule for params inside `jax.shard_map`, each with its spec.
+
+    There each device sees its own shard of a kernel. With this rule sums run over the
+    devices too: u, u2 and v are shards as the kernel is, sigma is the same on all of
+    them, and two vectors are all that moves. Without it, a kernel that differs between
+    devices is an error, and with ``check_vma=False`` (and in `pmap`), where jax does
+    not tell, a kernel is taken for a whole one.
+
+    Args:
+        specs: of the params, as in the in_specs. An axis without a name is whole.
+        kernels: which leaves are kernels and what linear map each one is.
+
+    Raises:
+        ValueError: by what uses the rule: for a kernel without a spec; for one that
+            `shard_map` knows to be the same on all devices of an axis that its spec
+            names; where an axis of that name is not held by hand.
+
+    Example:
+        >>> rule = shard_map_kernels({"Dense_0": PartitionSpec(None, "model")})
+        >>> tuple(rule(("Dense_0", "kernel"), jax.numpy.ones((4, 2))).spec)
+        (None, 'model')
+    """
+    rule, found = as_rule(kernels), named_leaves(specs)
+
+    def with_spec(path: Path, leaf: Any) -> LinearMap | None:
+        linear_map = rule(path, leaf)
+        if linear_map is None:
+            return None
+        return _with_spec(linear_map, _spec_of(path, found), path)
+
+    return with_spec
+
+
+def state_specs(params: Any, specs: Any, *, kernels: Kernels = flax_kernels) -> State:
+    """Returns the specs of `sn_init`'s state for params that lie as `specs` say.
+
+    The natural ones: u and u2 lie as the output axes of their kernel, sigma as its
+    batch axes. For in_specs and out_specs of `jax.shard_map`, for `NamedSharding` of
+    what a checkpoint is restored to.
+
+    Args:
+        params: arrays, or anything with their shapes and dtypes (`jax.eval_shape`).
+        specs: of the params.
+        kernels: as given to `sn_init`.
+
+    Raises:
+        ValueError, TypeError: as `sn_init`; ValueError for a kernel without a spec.
+
+    Example:
+        >>> params = {"Dense_0": {"kernel": jax.numpy.ones((3, 4))}}
+        >>> found = state_specs(params, PartitionSpec("data", "model"))
+        >>> tuple(found["Dense_0"]["kernel"]["u"])
+        ('model',)
+    """
+    shapes = jax.eval_shape(lambda tree: tree, params)
+    found, carried = named_leaves(specs), {}
+    for path, (kernel, linear_map) in select(shapes, kernels).items():
+        placed = _with_spec(linear_map, _spec_of(path, found), path)
+        ndim = _state.expected(kernel, linear_map).u.ndim
+        split = [names or None for names in _state.split_axes(placed, ndim)]
+        n_batch = len(as_tuple(linear_map.batch_axis))
+        u, sigma = PartitionSpec(*split), PartitionSpec(*split[:n_batch])
+        carried[path] = _state.Carried(u, u, sigma)
+    return _state.build(carried)
+
+
+def _spec_of(path: Path, specs: dict[Path, Any]) -> PartitionSpec:
+    """Returns the spec at a path, or that of what it is below."""
+    for length in range(len(path), -1, -1):
+        if path[:length] in specs:
+            return specs[path[:length]]
+    message = _errors.complaint(
+        join(path),
+        got="no spec",
+        need="the PartitionSpec with which it goes into the shard_map, P() if whole",
+        fix="specs: the in_specs of the params",
+    )
+    raise ValueError(message)
+
+
+def _with_spec(linear_map: LinearMap, spec: PartitionSpec, path: Path) -> LinearMap:
+    if isinstance(linear_map, Matrix | Conv):
+        return dataclasses.replace(linear_map, spec=spec)
+    if any(entry is not None for entry in spec):
+        message = _errors.complaint(
+            join(path),
+            got=f"{spec} for {linear_map!r}",
+            need="a Matrix or a Conv, which know how to add up what the devices have",
+            fix="a whole kernel on each device, or specjax.Matrix()",
+        )
+        raise TypeError(message)
+    return linear_map
