@@ -37,7 +37,8 @@ def lower(dataset: str, mesh: Mesh, *, normalized: bool) -> Any:
         (batch, side, side, channels), jnp.float32, sharding=batch_sharding(mesh)
     )
     with mock.patch.object(sx, "sn_apply", sx.sn_apply if normalized else _as_is):
-        return make_train_step(config, mesh).lower(state, real)
+        step: Any = make_train_step(config, mesh)
+        return step.lower(state, real)
 
 
 def _as_is(params: Any, state: Any, **options: Any) -> tuple[Any, Any]:

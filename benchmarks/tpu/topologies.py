@@ -7,6 +7,7 @@ asks jax for its devices.
 
 import functools
 import os
+from typing import Any
 
 # What the compiler asks a TPU's host for. Each library reads its own when it is loaded.
 ENVIRONMENT = {
@@ -19,7 +20,6 @@ ENVIRONMENT = {
 }
 os.environ.update(ENVIRONMENT)
 
-import jax  # noqa: E402
 import numpy as np  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
 from jax.sharding import AxisType, Mesh  # noqa: E402
@@ -37,7 +37,7 @@ GENERATIONS = ("v5e:2x4", "v5e:16x16", "v4:2x2x1", "v5p:2x2x2", "v6e:2x4")
 
 
 @functools.cache
-def tpu_devices(name: str, n_devices: int | None = None) -> list[jax.Device]:
+def tpu_devices(name: str, n_devices: int | None = None) -> list[Any]:
     """Returns the devices of a topology ("v5e:2x4"), or the first of them.
 
     The same ones each time: jax takes those of two calls for different devices.
@@ -49,9 +49,7 @@ def tpu_devices(name: str, n_devices: int | None = None) -> list[jax.Device]:
     return list(found.devices)[:n_devices]
 
 
-def tpu_mesh(
-    devices: list[jax.Device], n_model: int, kind: AxisType = AxisType.Auto
-) -> Mesh:
+def tpu_mesh(devices: list[Any], n_model: int, kind: AxisType = AxisType.Auto) -> Mesh:
     """Returns the mesh ("data", "model") with `n_model` devices along "model"."""
     grid = np.array(devices).reshape(-1, n_model)
     return Mesh(grid, ("data", "model"), axis_types=(kind, kind))

@@ -63,7 +63,7 @@ class Transformer(nn.Module):
             nn.remat(Block, prevent_cse=False),
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=nn.broadcast,
+            in_axes=nn.broadcast,  # type: ignore[arg-type]  # what Flax means by it
             length=sizes.n_layers,
         )
         x, _ = layers(sizes)(embed(tokens), mask)
@@ -102,7 +102,8 @@ def _step(
 
     def loss(params: Tree) -> tuple[Array, Tree]:
         used, new_sn = sx.sn_apply(params, sn) if normalized else (params, sn)
-        logits = model.apply({"params": used}, tokens[:, :-1]).astype(jnp.float32)
+        logits = model.apply({"params": used}, tokens[:, :-1])
+        logits = jnp.asarray(logits, jnp.float32)
         each = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
         return jnp.mean(each), new_sn
 
