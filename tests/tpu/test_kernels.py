@@ -41,9 +41,6 @@ MATRICES = {
     ),
 }  # fmt: skip
 OPERATORS = {
-    "on out": Sharded(
-        (3, 3, 16, 32), IMAGES, P(None, None, None, "model"), P(None, None, "model")
-    ),
     "on in": Sharded((3, 3, 16, 32), IMAGES, P(None, None, "model"), P()),
     "on both": Sharded(
         (3, 3, 16, 32), IMAGES, P(None, None, "data", "model"), P(None, None, "model")

@@ -22,7 +22,7 @@ from examples.gan.settings import Config
 from examples.gan.state import init_state
 
 SIZES = transformer.Sizes(24, 256, 8, 1024, 2048, 64, 2)
-SMALL = Preset(8, 3, 100, 8, 1e-3, 16, (32, 16), (32, 64))
+SMALL = Preset(8, 3, 100, 8, 1e-3, 16, (32, 16), (32,))
 SCALARS = 64  # bytes for each kernel and step: norms, inner products
 PARTS = (1, 2, 4, 8)  # into which an array can be split, by the axis "model" or both
 # A v4 chip is two devices; else what is sent depends on the number of chips alone.
