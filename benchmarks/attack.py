@@ -31,6 +31,7 @@ from examples.gan.__main__ import main as train_gan
 from examples.gan.checkpoints import Checkpoints
 from examples.gan.data import load
 from examples.gan.exact import operator_matrix
+from examples.gan.mesh import make_mesh
 from examples.gan.operators import operators
 from examples.gan.records import read_config
 from examples.gan.settings import Config
@@ -206,7 +207,8 @@ def measure(
 ) -> tuple[sx.Certificate, dict[str, Any]]:
     """Returns the certificate of a run's discriminator, and the attack on it."""
     config = read_config(folder)
-    state = Checkpoints(folder).restore(config)
+    state = Checkpoints(folder).restore(config, make_mesh(None))
+    assert state is not None, f"{folder} holds no checkpoint"
     params, network = used_params(config, state), networks(config)[1]
     certificate = certify(config, params)
     real = load(config.dataset, config.data_dir).images(slice(None))

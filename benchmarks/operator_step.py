@@ -22,6 +22,7 @@ import jax
 import numpy as np
 
 import specjax as sx
+from examples.gan.mesh import make_mesh
 from examples.gan.settings import Config
 from examples.gan.state import init_state
 from examples.gan.train import make_train_step
@@ -39,7 +40,7 @@ def prepare(dataset: str, form: str) -> tuple[Any, Callable[[], None]]:
     shape = (_BATCH, side, side, config.preset.channels)
     real = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     with mock.patch.object(sx, "sn_apply", sx.sn_apply if form != "none" else _as_is):
-        jitted: Any = make_train_step(config)
+        jitted: Any = make_train_step(config, make_mesh(None))
         compiled = jitted.lower(state, real).compile()
     held = [state]
 

@@ -8,114 +8,78 @@ images among themselves 1.25; each of the ten digits is 7 % or more of 1,000 sam
 With --operator, whose critic is weaker, the distance is 4.7.
 """
 
-import dataclasses
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from examples.gan.checkpoints import Checkpoints
-from examples.gan.data import Dataset, load
+import jax
+
+from examples.gan import processes
+from examples.gan.data import Dataset
 from examples.gan.errors import Diverged, UserError
 from examples.gan.loop import train
 from examples.gan.options import parser
 from examples.gan.pictures import draw_curves, draw_samples
-from examples.gan.records import (
-    read_config,
-    read_metrics,
-    trim_metrics,
-    write_config,
-    write_json,
-)
+from examples.gan.processes import is_first, say
+from examples.gan.records import read_metrics, write_json
 from examples.gan.report import files, kernel_rows, show
-from examples.gan.run_folder import create, find
 from examples.gan.score import sample, score
-from examples.gan.settings import Config, new_config, resumed_config
+from examples.gan.settings import Config
 from examples.gan.spectra import write_reports
-from examples.gan.state import TrainState, init_state
+from examples.gan.start import start
+from examples.gan.state import TrainState
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     try:
         _run(vars(parser().parse_args(arguments)))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except Diverged as error:
-        print(error, file=sys.stderr)
-        return 1
+    except (UserError, Diverged) as error:
+        return _end(str(error), 2 if isinstance(error, UserError) else 1)
     except KeyboardInterrupt as error:
-        print(str(error) or "Interrupted.", file=sys.stderr)
-        return 130
+        return _end(str(error) or "Interrupted.", 130)
+    except Exception:
+        if not processes.joined():
+            raise
+        # Most of the time what is raised here is that another process is gone.
+        return _end(
+            f"{traceback.format_exc()}Process {jax.process_index()} ends, and with it "
+            "all others, after the error above: start all of them again, with "
+            "--resume.",
+            1,
+        )
     return 0
+
+
+def _end(words: str, code: int) -> int:
+    """Says why the run ends; one of several processes does not wait for the others."""
+    print(words, file=sys.stderr)
+    if processes.joined():
+        processes.leave(code)
+    return code
 
 
 def _run(options: dict[str, Any]) -> None:
     """Trains, draws and scores."""
-    start = time.perf_counter()
-    begin = _resume if options["resume"] else _begin
-    folder, config, data, state, checkpoints = begin(options)
-    print(
-        f"{folder}: {config.dataset}, {len(data):,} images, constraint "
+    began = time.perf_counter()
+    if options["distributed"] is not None:
+        processes.join(options["distributed"])
+    run = start(options)
+    config, folder = run.config, run.folder
+    say(
+        f"{folder}: {config.dataset}, {len(run.data):,} images, constraint "
         f"{config.constraint}{' --operator' * config.operator}, seed {config.seed}, "
-        f"steps {int(state.step):,} to {config.steps:,}"
+        f"steps {int(run.state.step):,} to {config.steps:,}"
     )
-    state = train(config, data, folder, state, checkpoints)
-    print("Drawing and scoring ...")
-    _finish(folder, config, data, state)
-    print(f"\n{time.perf_counter() - start:.0f} seconds. The files:\n{files(folder)}")
-
-
-_Run = tuple[Path, Config, Dataset, TrainState, Checkpoints]
-
-
-def _begin(options: dict[str, Any]) -> _Run:
-    """Starts a new run; makes its folder last, when nothing else can be wrong."""
-    config = new_config(options)
-    data = _load(config)
-    config = dataclasses.replace(config, data_crc32=data.crc32())
-    folder = create(options["out"])
-    write_config(folder, config)
-    checkpoints = Checkpoints(folder)
-    state = init_state(config)
-    checkpoints.save(state)
-    return folder, config, data, state, checkpoints
-
-
-def _resume(options: dict[str, Any]) -> _Run:
-    """Goes on with a run; changes nothing in its folder until all is known to fit."""
-    folder = find(options["out"])
-    saved = read_config(folder)
-    config = resumed_config(saved, options)
-    data = _load(config)
-    if data.crc32() != saved.data_crc32:
-        raise UserError(
-            f"--data-dir {config.data_dir} holds other images than the run to resume "
-            "was started with."
-        )
-    checkpoints = Checkpoints(folder)
-    state = checkpoints.restore(config)
-    if state.step > config.steps:
-        raise UserError(
-            f"--steps {config.steps} is less than the {int(state.step)} that {folder} "
-            "has done."
-        )
-    trim_metrics(folder, int(state.step))
-    write_config(folder, config)
-    return folder, config, data, state, checkpoints
-
-
-def _load(config: Config) -> Dataset:
-    """Returns the data; it must fill a batch."""
-    data = load(config.dataset, config.data_dir)
-    if config.batch_size > len(data):
-        raise UserError(
-            f"--batch-size {config.batch_size} is out of range: expected at most the "
-            f"{len(data):,} images of the data set."
-        )
-    return data
+    state = processes.whole(train(run))
+    if is_first():
+        print("Drawing and scoring ...")
+        _finish(folder, config, run.data, state)
+        seconds = time.perf_counter() - began
+        print(f"\n{seconds:.0f} seconds. The files:\n{files(folder)}")
 
 
 def _finish(folder: Path, config: Config, data: Dataset, state: TrainState) -> None:

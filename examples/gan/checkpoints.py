@@ -1,56 +1,146 @@
-"""Saves and restores the train state with Orbax."""
+"""Saves and restores a run with Orbax; what is damaged is named and passed over."""
 
+import dataclasses
+import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
+from jax.sharding import Mesh
 
+from examples.gan.checksums import checksums
 from examples.gan.errors import UserError
+from examples.gan.mesh import state_sharding
+from examples.gan.processes import gather, is_first
 from examples.gan.settings import Config
-from examples.gan.state import TrainState, init_state
+from examples.gan.state import TrainState, init_state, key_of_step
+
+_STATE, _RECORD = "state", "record"
+_MAY_CHANGE = ("steps", "data_dir")
 
 
 class Checkpoints:
-    """The newest two states of a run, below its folder."""
+    """The newest two states of a run, below its folder.
 
-    def __init__(self, folder: Path) -> None:
-        """Opens (or makes) ``folder/checkpoints``."""
+    A checkpoint is one folder that Orbax writes under another name and renames when it
+    is whole. It holds ``state`` (both networks, specjax's state, both optimizers, the
+    average) and ``record``: the config, the number of the next batch in the order that
+    the seed fixes, the random key of that step, and a checksum for each array.
+    """
+
+    def __init__(self, folder: Path, every: int = 1_000) -> None:
+        """Opens (or makes) ``folder/checkpoints``; ``every`` counts steps."""
+        self.every = every
         self._folder = folder / "checkpoints"
+        self._damaged: list[int] = []
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=2, enable_async_checkpointing=False
+            max_to_keep=2,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=True,  # what a killed process has left
         )
         self._manager = ocp.CheckpointManager(self._folder.absolute(), options=options)
 
-    def save(self, state: TrainState) -> None:
+    def save(self, config: Config, state: TrainState) -> None:
         """Saves the state under its step, if it is not there yet."""
         step = int(state.step)
         if step not in self._manager.all_steps():
-            self._manager.save(step, args=ocp.args.StandardSave(state))
+            record = _position(config, step) | {"checksums": checksums(state)}
+            items = {
+                _STATE: ocp.args.StandardSave(state),
+                _RECORD: ocp.args.JsonSave(record),
+            }
+            self._manager.save(step, args=ocp.args.Composite(**items))
 
-    def restore(self, config: Config) -> TrainState:
-        """Returns the newest state.
+    def restore(self, config: Config, mesh: Mesh) -> TrainState | None:
+        """Returns the newest state that is whole, on this mesh; None if none was saved.
+
+        Each damaged one is told on stderr.
 
         Raises:
-            UserError: there is none, or it can not be read.
+            UserError: all are damaged.
         """
-        step = self._manager.latest_step()
-        if step is None:
-            raise UserError(f"{self._folder} holds no checkpoint: expected one.")
+        steps, told = sorted(self._manager.all_steps(), reverse=True), []
+        for step in steps:
+            state, problem = self._read(step, config, mesh)
+            if state is not None:
+                self._tell(told, step)
+                return state
+            told.append(f"{self._folder / str(step)} is damaged ({problem})")
+            self._damaged.append(step)
+        if steps:
+            raise UserError(f"{'; '.join(told)}: expected a checkpoint of this run.")
+        return None
+
+    def set_damaged_aside(self) -> None:
+        """Moves what `restore` passed over out of the way of the next checkpoints."""
+        aside = self._folder.parent / "damaged"
+        for step in self._damaged if is_first() else ():
+            aside.mkdir(exist_ok=True)
+            number = sum(1 for _ in aside.iterdir()) + 1
+            (self._folder / str(step)).rename(aside / f"{step}-{number}")
+        gather(True)  # nobody looks before the first process is done
+        if self._damaged:
+            self._manager.reload()
+        self._damaged.clear()
+
+    def _tell(self, told: list[str], step: int) -> None:
+        for sentence in told if is_first() else ():
+            print(f"{sentence}: going back to step {step:,}.", file=sys.stderr)
+
+    def _read(
+        self, step: int, config: Config, mesh: Mesh
+    ) -> tuple[TrainState | None, str]:
+        """Returns a state, or None and why it can not be used, in all processes."""
+        state, record, problem = None, {}, ""
+        folder = epath.Path(self._folder.absolute()) / str(step)
+        # Not by the manager, at whose end all processes meet: one may have failed.
         try:
-            args = ocp.args.StandardRestore(_template(config))
-            return cast(TrainState, self._manager.restore(step, args=args))
+            template = ocp.args.StandardRestore(_template(config, mesh))
+            state = ocp.StandardCheckpointHandler().restore(
+                folder / _STATE, args=template
+            )
+            record = dict(ocp.JsonCheckpointHandler().restore(folder / _RECORD))
         except Exception as error:  # Orbax raises as many kinds as files can break in
-            raise UserError(
-                f"{self._folder / str(step)} is damaged ({type(error).__name__}): "
-                "expected a checkpoint of this run."
-            ) from None
+            problem = type(error).__name__
+        if gather(bool(problem)).any():
+            return None, problem or "in another process"
+        sums = record.pop("checksums", None)
+        if sums != checksums(state):
+            return None, "the checksum is another"
+        if not _continues(record, _position(config, step)):
+            return None, "it belongs to another run"
+        return cast(TrainState, state), ""
 
 
-def _template(config: Config) -> TrainState:
-    """Returns shapes, dtypes and the device of a state, without making one."""
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+def _position(config: Config, step: int) -> dict[str, Any]:
+    """Returns where a run is after ``step`` steps, beside its state."""
+    key = jax.random.key_data(key_of_step(config, step))
+    return {
+        "config": dataclasses.asdict(config),
+        "next_batch": step,
+        "key": key.tolist(),
+    }
+
+
+def _continues(record: dict[str, Any], position: dict[str, Any]) -> bool:
+    """Says whether a run at ``position`` is the one that was recorded there."""
+    fixed = {
+        name: value
+        for name, value in position["config"].items()
+        if name not in _MAY_CHANGE
+    }
+    recorded = record.get("config", {})
+    return record | {"config": {k: recorded.get(k) for k in fixed}} == position | {
+        "config": fixed
+    }
+
+
+def _template(config: Config, mesh: Mesh) -> TrainState:
+    """Returns shapes, dtypes and places of a state, without making one."""
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         jax.eval_shape(lambda: init_state(config)),
+        state_sharding(config, mesh),
     )

@@ -4,12 +4,16 @@ import dataclasses
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
-from jaxtyping import Float32, Integer, UInt8
+from jax.sharding import Mesh
+from jaxtyping import Float32, Int, Integer, UInt8
 from sklearn.datasets import load_digits
 
 from examples.gan.errors import UserError
+from examples.gan.mesh import batch_sharding
 from examples.gan.readers import find, read_cifar_batch, read_idx
 
 
@@ -112,18 +116,31 @@ def _load_cifar10(folder: Path) -> Dataset:
 
 
 def batches(
-    data: Dataset, batch_size: int, seed: int, first_step: int
-) -> Iterator[Float32[np.ndarray, "b side side channels"]]:
-    """Yields the real batch of every step from ``first_step`` (counted from 0) on.
+    n_images: int, batch_size: int, seed: int, first_step: int
+) -> Iterator[Int[np.ndarray, " batch_size"]]:
+    """Yields the rows of every step's batch, from ``first_step`` (from 0) on.
 
     The order depends on the seed and the step only, so that a resumed run goes on as if
     it had never stopped. Every epoch has an order of its own; what does not fill a
     batch at its end is left out.
     """
-    per_epoch = len(data) // batch_size
+    per_epoch = n_images // batch_size
     epoch, start = divmod(first_step, per_epoch)
     while True:
-        order = np.random.default_rng((seed, epoch)).permutation(len(data))
+        order = np.random.default_rng((seed, epoch)).permutation(n_images)
         for i in range(start, per_epoch):
-            yield data.images(order[i * batch_size : (i + 1) * batch_size])
+            yield order[i * batch_size : (i + 1) * batch_size]
         epoch, start = epoch + 1, 0
+
+
+def images_on(mesh: Mesh, data: Dataset, rows: Int[np.ndarray, " b"]) -> jax.Array:
+    """Returns the images in these rows, split over the mesh.
+
+    Only the rows that the devices of this process hold are read.
+    """
+
+    def read(index: Any) -> np.ndarray:
+        return data.images(rows[index[0]])
+
+    shape = (len(rows), *data.pixels.shape[1:])
+    return jax.make_array_from_callback(shape, batch_sharding(mesh), read)

@@ -56,6 +56,25 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--seed", type=int, help="of weights, data order and latents (default: 0)")
     add(
+        "--mesh",
+        metavar="AXES",
+        help="split the work over devices, and the kernels, too: data=8 or "
+        "data=4,model=2 (default: one device); may change with a --resume",
+    )
+    add(
+        "--distributed",
+        metavar="WHERE",
+        help="this is one of several processes: auto where jax finds the others itself "
+        "(a TPU pod slice, Slurm, Open MPI), else host:port,number,index of the first "
+        "process and of this one; --out is a folder that all of them see",
+    )
+    add(
+        "--save-every",
+        type=int,
+        metavar="STEPS",
+        help="how often to save; the last state is saved in any case (default: 1,000)",
+    )
+    add(
         "--out",
         metavar="FOLDER",
         help="the run's folder (default: the first free runs/gan-NNN)",

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -72,7 +72,8 @@ def draw_curves(path: Path, metrics: list[dict[str, Any]], constraint: str) -> N
         "score per unit of grey (black -1, white 1)",
     )
     for kernel in metrics[-1]["sigma"]:
-        sigma.plot(steps, [line["sigma"][kernel] for line in metrics], label=kernel)
+        values = [line["sigma"][kernel] for line in metrics]
+        sigma.plot(steps, np.asarray(values, np.float64), label=kernel)
     before = "before they are normalized" if constraint == "sn" else "as they are used"
     _label(sigma, f"Sigma of the discriminator's kernels, {before}", "sigma (no unit)")
     sigma.set_xlabel("steps (updates of both networks)")
@@ -80,13 +81,27 @@ def draw_curves(path: Path, metrics: list[dict[str, Any]], constraint: str) -> N
 
 
 def _draw_smoothed(
-    axes: Axes, steps: list[int], values: list[float], name: str
+    axes: Axes, steps: list[int], values: list[float | None], name: str
 ) -> None:
     """Draws the values faintly, and over them their mean over a fiftieth of the run."""
     window = max(1, len(values) // 50)
-    smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+    smooth = _means(np.asarray(values, np.float64), window)
     (line,) = axes.plot(steps[window - 1 :], smooth, label=name, zorder=3)
-    axes.plot(steps, values, color=line.get_color(), alpha=0.25, linewidth=0.8)
+    axes.plot(
+        steps,
+        np.asarray(values, np.float64),
+        color=line.get_color(),
+        alpha=0.25,
+        linewidth=0.8,
+    )
+
+
+def _means(values: Float[np.ndarray, " n"], window: int) -> Float[np.ndarray, " m"]:
+    """Returns the mean of each window, without the gaps (NaN) in it."""
+    known, ones = np.isfinite(values), np.ones(window)
+    sums = np.convolve(np.where(known, values, 0), ones, mode="valid")
+    counts = np.convolve(known, ones, mode="valid")
+    return np.where(counts > 0.5, sums / np.maximum(counts, 1), np.nan)
 
 
 def _label(axes: Axes, title: str, unit: str) -> None:

@@ -9,7 +9,7 @@ from examples.gan.errors import UserError
 from examples.gan.presets import PRESETS
 from examples.gan.settings import CONSTRAINTS, Config
 
-CONFIG = "config.json"
+CONFIG, PARTIAL_CONFIG = "config.json", "config.partial"
 _METRICS = "metrics.jsonl"
 
 

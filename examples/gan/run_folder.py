@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from examples.gan.errors import UserError
-from examples.gan.records import CONFIG
+from examples.gan.records import CONFIG, PARTIAL_CONFIG
 
 
 def create(out: str | None) -> Path:
@@ -20,10 +20,15 @@ def create(out: str | None) -> Path:
             f"--out {out} already holds a run: expected a new folder, or --resume to "
             "go on with that run."
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or _holds_something(folder)):
         raise UserError(f"--out {out} exists: expected a new or an empty folder.")
     _make(folder, exist_ok=True)
     return folder
+
+
+def _holds_something(folder: Path) -> bool:
+    """Says whether anything is there but what a run killed at its very start leaves."""
+    return any(path.name != PARTIAL_CONFIG for path in folder.iterdir())
 
 
 def _first_free(parent: Path) -> Path:

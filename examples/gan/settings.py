@@ -101,7 +101,10 @@ def _check(config: Config) -> None:
         "--seed": (config.seed, 0, 2**31 - 1),
     }
     for flag, (value, low, high) in limits.items():
-        if not low <= value <= high:
-            raise UserError(
-                f"{flag} {value} is out of range: expected {low} to {high:,}."
-            )
+        check_range(flag, value, low, high)
+
+
+def check_range(flag: str, value: int, low: int, high: int) -> None:
+    """Raises UserError for a number that is out of range."""
+    if not low <= value <= high:
+        raise UserError(f"{flag} {value} is out of range: expected {low} to {high:,}.")

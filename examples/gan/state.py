@@ -14,6 +14,8 @@ from examples.gan.settings import Config
 
 Tree = Any
 
+_NEVER = 2**31 - 1  # optax would then take the bad gradient
+
 
 class TrainState(NamedTuple):
     """The carried arrays; this and the config are what a checkpoint holds.
@@ -28,8 +30,8 @@ class TrainState(NamedTuple):
     average: Tree
     discriminator: Tree
     sn: Tree
-    generator_adam: optax.OptState
-    discriminator_adam: optax.OptState
+    generator_adam: Tree
+    discriminator_adam: Tree
 
 
 def networks(config: Config) -> tuple[Generator, Discriminator]:
@@ -58,11 +60,13 @@ def optimizer(config: Config) -> optax.GradientTransformation:
 
     The rate (theirs for the 32x32 images, twice that for the digits) falls over the
     data set's own number of steps, not over ``--steps``, and to a tenth, not to zero:
-    a run can be prolonged and still be the same run.
+    a run can be prolonged and still be the same run. A gradient that is not finite
+    changes nothing; how many there were in a row is counted, and `loop` gives up.
     """
     first = config.preset.learning_rate
     rate = optax.linear_schedule(first, first / 10, config.preset.steps)
-    return optax.adam(rate, b1=0.5, b2=0.999)
+    adam = optax.adam(rate, b1=0.5, b2=0.999)
+    return optax.apply_if_finite(adam, max_consecutive_errors=_NEVER)
 
 
 def init_state(config: Config) -> TrainState:
@@ -78,6 +82,11 @@ def init_state(config: Config) -> TrainState:
         generator_adam=adam.init(variables["params"]),
         discriminator_adam=adam.init(d_params),
     )
+
+
+def key_of_step(config: Config, step: Int[Array, ""] | int) -> Array:
+    """Returns the random key of the update after ``step`` updates."""
+    return jax.random.fold_in(jax.random.key(config.seed), step)
 
 
 def _init_networks(config: Config) -> tuple[Tree, Tree]:

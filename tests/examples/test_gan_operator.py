@@ -21,6 +21,7 @@ from examples.gan.__main__ import main
 from examples.gan.checkpoints import Checkpoints
 from examples.gan.data import load
 from examples.gan.exact import operator_matrix, operator_norm
+from examples.gan.mesh import make_mesh
 from examples.gan.models import Discriminator
 from examples.gan.operators import operators
 from examples.gan.options import parser
@@ -49,7 +50,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config_and_state(folder: Path) -> tuple[Config, TrainState]:
     config = read_config(folder)
-    return config, Checkpoints(folder).restore(config)
+    state = Checkpoints(folder).restore(config, make_mesh(None))
+    assert state is not None
+    return config, state
 
 
 def dense_norm(kernel: Any, side: int, stride: int) -> float:

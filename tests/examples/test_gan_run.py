@@ -17,6 +17,7 @@ import pytest
 from examples.gan import classifier, loop, score
 from examples.gan.__main__ import main
 from examples.gan.checkpoints import Checkpoints
+from examples.gan.mesh import make_mesh
 from examples.gan.records import append_metrics, read_config
 from examples.gan.run_folder import create, find
 from examples.gan.state import TrainState, init_state
@@ -70,7 +71,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def last_state(folder: Path) -> TrainState:
-    return Checkpoints(folder).restore(read_config(folder))
+    state = Checkpoints(folder).restore(read_config(folder), make_mesh(None))
+    assert state is not None
+    return state
 
 
 def refused(arguments: Sequence[str | Path], capsys: pytest.CaptureFixture[str]) -> str:
@@ -185,6 +188,9 @@ def test_a_folder_with_other_files_is_refused(
             ["--batch-size", "1798"],
             "--batch-size 1798 is out of range: expected at most the 1,797 images",
         ),
+        (["--mesh", "data=two"], "--mesh data=two is not a mesh: expected data=N"),
+        (["--mesh", "data=9"], "--mesh data=9 needs 9 devices: expected at most the 8"),
+        (["--mesh", "data=5"], "--batch-size 32 can not be split over data=5"),
         (["--seed", "-1"], "--seed -1 is out of range"),
         (["--dataset", "cats"], "invalid choice: 'cats'"),
         (["--dataset", "mnist"], "--dataset mnist needs --data-dir"),

@@ -10,6 +10,7 @@ import pytest
 
 import specjax as sx
 from examples.gan.data import load
+from examples.gan.mesh import make_mesh
 from examples.gan.report import exact_sigma, kernel_rows
 from examples.gan.settings import Config
 from examples.gan.state import TrainState, init_state, networks
@@ -28,7 +29,7 @@ def one_step(constraint: str) -> tuple[TrainState, TrainState, dict[str, Any]]:
     config = config_of(constraint)
     before = init_state(config)
     kept = jax.tree.map(jnp.copy, before)  # the step takes its state away
-    after, metrics = make_train_step(config)(before, real_batch())
+    after, metrics = make_train_step(config, make_mesh(None))(before, real_batch())
     return kept, after, metrics
 
 
