@@ -139,6 +139,12 @@ def test_results_are_the_single_devices_and_shardings_a_fixed_point(case, kind):
     jax.tree.map(same, ((new_params, new_state), fused), want)
 
 
+def without_flags(found, n_kernels):
+    """Returns what moves but the flags of a stack, which an old jax gathers."""
+    flags = [("all-gather", n_kernels)] * (jax.__version_info__ < (0, 10))
+    return [entry for entry in found if entry not in flags]
+
+
 @every_case
 def test_no_kernel_is_moved(case, kind):
     sn, mesh = functions(case), make_mesh(kind)
@@ -160,8 +166,7 @@ def test_no_kernel_is_moved(case, kind):
         backward = jax.jit(jax.grad(loss, has_aux=True)).lower(params, state, params)
     for step in (forward, evaluate, backward):
         found = collectives(step.compile().as_text())
-        if jax.__version_info__ < (0, 10):  # it gathers one flag a slice of a stack
-            found = [entry for entry in found if entry != ("all-gather", n_kernels)]
+        found = without_flags(found, n_kernels)
         assert {operation for operation, _ in found} <= {"all-reduce"}
         assert sum(n_bytes for _, n_bytes in found) <= budget
 
@@ -182,6 +187,7 @@ def test_no_kernel_is_moved_to_converge(name, kind):
         programs = jax.jit(sn.init).lower(params), jax.jit(sn.fuse).lower(params, state)
     for program in programs:
         found = collectives(program.compile().as_text())
+        found = without_flags(found, case.shape[0])
         assert {operation for operation, _ in found} == {"all-reduce"}
         assert max(n_bytes for _, n_bytes in found) < params["w"].nbytes / 2
 
