@@ -1,8 +1,9 @@
-"""The GAN example as a program of its own, with a short score, that may kill itself.
+"""The GAN example as a program of its own, that may kill itself; without its score.
 
     python gan_program.py STEP [the example's options]
 
-In the update after STEP it gets a real SIGKILL; 0: never.
+In the update after STEP it gets a real SIGKILL. 0: never; "score": never, and it draws
+and scores at the end, with a short classifier.
 """
 
 import os
@@ -10,8 +11,8 @@ import signal
 import sys
 from typing import Any
 
+from examples.gan import __main__ as program
 from examples.gan import classifier, loop, score
-from examples.gan.__main__ import main
 from examples.gan.data import images_on
 
 
@@ -30,6 +31,7 @@ def kill_after(step: int) -> None:
 
 if __name__ == "__main__":
     classifier._STEPS, score._N_FAKE, score._N_CLASSIFIED = 10, 250, 200
-    if sys.argv[1] != "0":
-        kill_after(int(sys.argv[1]))
-    sys.exit(main(sys.argv[2:]))
+    if sys.argv[1] != "score":
+        program._finish = lambda *arguments: None
+        kill_after(int(sys.argv[1]) or -1)
+    sys.exit(program.main(sys.argv[2:]))

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from examples.gan import classifier, processes, score
+from examples.gan import __main__ as program
+from examples.gan import processes
 from examples.gan.__main__ import main
 from examples.gan.checkpoints import Checkpoints
 from examples.gan.errors import UserError
@@ -37,9 +38,9 @@ def free_port() -> int:
 
 
 def start_two(
-    folder: Path, cache: Path, *extra: str, kill_after: int = 0
+    folder: Path, cache: Path, *extra: str, second: str = "0"
 ) -> list[subprocess.Popen[str]]:
-    """Starts both; the second one gets a SIGKILL after this many of its updates."""
+    """Starts both; what the second one is told first is for `gan_program`."""
     flags = os.environ["XLA_FLAGS"]
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
@@ -51,7 +52,7 @@ def start_two(
     return [
         subprocess.Popen(
             [
-                *(sys.executable, str(program), str(kill_after * index)),
+                *(sys.executable, str(program), second if index else "score"),
                 *("--distributed", f"127.0.0.1:{port},2,{index}"),
                 *(*OPTIONS, "--out", str(folder), *extra),
             ],
@@ -89,9 +90,7 @@ def uninterrupted(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_two_processes_train_as_one(
     uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(classifier, "_STEPS", 10)
-    monkeypatch.setattr(score, "_N_FAKE", 250)
-    monkeypatch.setattr(score, "_N_CLASSIFIED", 200)
+    monkeypatch.setattr(program, "_finish", lambda *arguments: None)
     assert main([*OPTIONS, "--out", str(tmp_path / "one")]) == 0
     both = read_metrics(uninterrupted), read_metrics(tmp_path / "one")
     for line, want in zip(*both, strict=True):
@@ -107,7 +106,7 @@ def test_one_is_killed_and_the_whole_goes_on(
     uninterrupted: Path, cache: Path, tmp_path: Path
 ):
     folder = tmp_path / "run"
-    pair = start_two(folder, cache, kill_after=6)
+    pair = start_two(folder, cache, second="6")
     assert pair[1].wait(timeout=300) == -signal.SIGKILL
     code = pair[0].wait(timeout=END)
     words = finish(pair)[0][2]
@@ -116,7 +115,7 @@ def test_one_is_killed_and_the_whole_goes_on(
     assert [line["step"] for line in read_metrics(folder)] == [1]
     for code, _, errors in finish(start_two(folder, cache, "--resume")):
         assert code == 0, errors
-    for name in ("metrics.jsonl", "config.json", "score.json", "report.json"):
+    for name in ("metrics.jsonl", "config.json", "score.json"):
         assert (folder / name).read_bytes() == (uninterrupted / name).read_bytes()
     states = [last_state(each) for each in (folder, uninterrupted)]
     jax.tree.map(np.testing.assert_array_equal, *states)
