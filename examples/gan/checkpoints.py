@@ -14,6 +14,7 @@ from examples.gan.checksums import checksums
 from examples.gan.errors import UserError
 from examples.gan.mesh import state_sharding
 from examples.gan.processes import gather, is_first
+from examples.gan.quiet import without_late_reads
 from examples.gan.settings import Config
 from examples.gan.state import TrainState, init_state, key_of_step
 
@@ -63,7 +64,8 @@ class Checkpoints:
         """
         steps, told = sorted(self._manager.all_steps(), reverse=True), []
         for step in steps:
-            state, problem = self._read(step, config, mesh)
+            with without_late_reads():
+                state, problem = self._read(step, config, mesh)
             if state is not None:
                 self._tell(told, step)
                 return state

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from examples.gan.errors import UserError
+from examples.gan.processes import several
 from examples.gan.settings import Config
 from examples.gan.state import TrainState, init_state
 
@@ -29,11 +30,17 @@ def make_mesh(words: str | None, devices: Sequence[Any] | None = None) -> Mesh:
         UserError: an unknown axis, a size that is not one, too many devices.
     """
     sizes = _sizes(words)
+    all_devices = devices is None
     devices = jax.devices() if devices is None else devices
     if math.prod(sizes) > len(devices):
         raise UserError(
             f"--mesh {words} needs {math.prod(sizes):,} devices: expected at most the "
             f"{len(devices):,} that jax finds."
+        )
+    if all_devices and several() and math.prod(sizes) < len(devices):
+        raise UserError(
+            f"--mesh {words} leaves devices out: expected all {len(devices):,} of the "
+            "processes that train together."
         )
     automatic = (AxisType.Auto,) * len(AXES)
     devices = devices[: math.prod(sizes)]

@@ -212,25 +212,6 @@ def test_nonsense_is_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "gone"])
-def test_a_damaged_checkpoint_is_one_sentence(
-    damage: str, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    folder = tmp_path / "run"
-    shutil.copytree(whole, folder)
-    for path in (folder / "checkpoints" / "20" / "default").rglob("*"):
-        if path.is_file() and damage == "gone":
-            path.unlink()
-        elif path.is_file():
-            size = path.stat().st_size // 2 if damage == "truncated" else 0
-            path.write_bytes(path.read_bytes()[:size])
-    before = contents(folder)
-    sentence = refused(["--resume", "--out", folder], capsys)
-    assert str(folder / "checkpoints" / "20") in sentence
-    assert "is damaged" in sentence
-    assert contents(folder) == before
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [
