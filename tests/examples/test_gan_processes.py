@@ -38,9 +38,9 @@ def free_port() -> int:
 
 
 def start_two(
-    folder: Path, cache: Path, *extra: str, second: str = "0"
+    folder: Path, cache: Path, *extra: str, first: str = "0", second: str = "0"
 ) -> list[subprocess.Popen[str]]:
-    """Starts both; what the second one is told first is for `gan_program`."""
+    """Starts both; what each one is told first is for `gan_program`."""
     flags = os.environ["XLA_FLAGS"]
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
@@ -52,7 +52,7 @@ def start_two(
     return [
         subprocess.Popen(
             [
-                *(sys.executable, str(program), second if index else "score"),
+                *(sys.executable, str(program), second if index else first),
                 *("--distributed", f"127.0.0.1:{port},2,{index}"),
                 *(*OPTIONS, "--out", str(folder), *extra),
             ],
@@ -80,7 +80,9 @@ def finish(pair: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
 @pytest.fixture(scope="module")
 def uninterrupted(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two") / "run"
-    (first, out, errors), (second, others_out, _) = finish(start_two(folder, cache))
+    (first, out, errors), (second, others_out, _) = finish(
+        start_two(folder, cache, first="score")
+    )
     assert (first, second) == (0, 0), errors
     assert f"{folder}/samples.png" in out
     assert str(folder) not in others_out  # one speaks (and gloo, about its ranks)
@@ -117,7 +119,7 @@ def test_one_is_killed_and_the_whole_goes_on(
     assert 4 <= read_metrics(folder)[-1]["step"] <= 6
     for code, _, errors in finish(start_two(folder, cache, "--resume")):
         assert code == 0, errors
-    for name in ("metrics.jsonl", "config.json", "score.json"):
+    for name in ("metrics.jsonl", "config.json"):
         assert (folder / name).read_bytes() == (uninterrupted / name).read_bytes()
     states = [last_state(each) for each in (folder, uninterrupted)]
     jax.tree.map(np.testing.assert_array_equal, *states)

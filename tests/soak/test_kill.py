@@ -113,11 +113,6 @@ def test_killed_at_25_random_moments(tmp_path: Path):
     assert found.count("writing") >= 8
 
 
-def test_killed_while_it_writes_a_checkpoint(tmp_path: Path):
-    """The same in small, for every run of the tests."""
-    assert kill_and_compare(tmp_path, steps=15, n_kills=1, seed=5) == ["writing"]
-
-
 def kill_and_compare(parent: Path, steps: int, n_kills: int, seed: int) -> list[str]:
     """Kills a run so often, compares its end, and returns what the kills have met."""
     rng, cache = random.Random(seed), parent / "cache"

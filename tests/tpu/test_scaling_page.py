@@ -28,6 +28,7 @@ def test_the_rows_are_of_every_number_of_chips():
     assert all(row["versions"].keys() == {"jax", "libtpu"} for row in ROWS.values())
 
 
+@pytest.mark.soak  # not of the kind that kills, but as long
 def test_a_row_comes_out_again():
     row = next(row for row in all_rows() if row.name == "digits, 8, sharded")
     held = ROWS[row.name]
