@@ -5,16 +5,18 @@ A linear map is written for one kernel. A stack of kernels (a `batch_axis`) is a
 """
 
 import dataclasses
+import functools
 import operator
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax.numpy as jnp
+from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Inexact
 
 from specjax import _errors
 from specjax._check_spec import check_spec_kind
-from specjax._mesh import Shards, names_on_axis, summed
+from specjax._mesh import Shards, explicit_axes, names_on_axis, summed
 
 Axes: TypeAlias = int | tuple[int, ...]
 
@@ -174,15 +176,45 @@ class Matrix:
         sides = as_tuple(whole.out_axis), as_tuple(whole.in_axis)
         return summed(_contract(jnp.conj(kernel), y, *sides), whole.shards().over_y)
 
+    def outer(
+        self, x: Inexact[Array, " *in"], y: Inexact[Array, " *out"]
+    ) -> Inexact[Array, " ..."]:
+        """Returns the kernel ``x y^H``, of rank one; `self` must be resolved."""
+        in_axis, out_axis = as_tuple(self.in_axis), as_tuple(self.out_axis)
+        return jnp.expand_dims(x, out_axis) * jnp.expand_dims(jnp.conj(y), in_axis)
+
 
 def _contract(
     kernel: Array, vector: Array, over: tuple[int, ...], kept: tuple[int, ...]
 ) -> Array:
-    # Multiply and reduce, not a dot: it is legal under any sharding (a dot raises on an
-    # explicit mesh when the contracted axis is sharded), it never reshapes, and the
+    # A cast would be a copy of the kernel before a dot, and a dot raises on an explicit
+    # mesh when the axis that it sums over is sharded.
+    if kernel.dtype != vector.dtype or explicit_axes(kernel):
+        return _sum(kernel, vector, over, kept)
+    dot, total = (
+        functools.partial(form, over=over, kept=kept) for form in (_dot, _sum)
+    )
+    return lax.platform_dependent(kernel, vector, cpu=dot, default=total)
+
+
+def _sum(
+    kernel: Array, vector: Array, over: tuple[int, ...], kept: tuple[int, ...]
+) -> Array:
+    # Multiply and reduce: it is legal under any sharding, it never reshapes, and the
     # cast of a half-precision kernel fuses into the read of it.
     spread = jnp.expand_dims(vector, kept)
     return jnp.sum(kernel.astype(vector.dtype) * spread, axis=over)
+
+
+def _dot(
+    kernel: Array, vector: Array, over: tuple[int, ...], kept: tuple[int, ...]
+) -> Array:
+    # The larger operand where the CPU's library wants it: a kernel that is summed over
+    # its leading axes on the right, else on the left.
+    highest, own = lax.Precision.HIGHEST, tuple(range(len(over)))
+    if kept[-1] == kernel.ndim - 1:
+        return lax.dot_general(vector, kernel, ((own, over), ((), ())), highest)
+    return lax.dot_general(kernel, vector, ((over, own), ((), ())), highest)
 
 
 def without_axes(

@@ -5,91 +5,203 @@ library call, so it fuses, it works on every backend, and a sharded side stays s
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
+from specjax._linear_map import LinearMap
 from specjax._mesh import Names, total
-from specjax._vectors import unit
+from specjax._vectors import generic_direction
 
 _Pair: TypeAlias = tuple[Array, Array]
 
-# A second vector with less than this share of it outside the first is taken for
-# parallel: what is left of it would be rounding.
-PARALLEL = 1e-3
+# A vector this much shorter than the other is taken for zero, and one with no more than
+# this share of it outside the other for parallel: what is left would be rounding. The
+# share is the root of a difference of squares, in float32 good to .1 % from here on.
+SHORT = 1e-3
+PARALLEL = 1e-2
+# How far u2 is pushed in each step off a direction that it could be stuck in. u itself
+# is not pushed: it takes from u2 only what makes it longer.
+PUSH = 1e-3
 
 
-def products(
-    product: Callable[[Array, Array], Array], kernel: Array, first: Array, second: Array
+def both_ways(
+    linear_map: LinearMap, kernel: Array, u: Array, u2: Array
+) -> tuple[_Pair, _Pair]:
+    """Returns ``v = u W^H`` and v2, and ``v W`` and ``v2 W``; none is normalized.
+
+    The kernel is read once for each pair, and not copied: the compilers for TPU and GPU
+    merge two sums over one array, casts included; the one for CPU does not, but takes a
+    pair of vectors as one product. Behind the barrier the kernel's cast is not shared
+    with another read of it (see `read_anew`).
+    """
+
+    def side_by_side(kernel: Array, *pair: Array) -> tuple[_Pair, _Pair]:
+        inputs = _each(linear_map.adjoint, kernel, pair)
+        return inputs, _each(linear_map.apply, kernel, inputs)
+
+    def as_one(kernel: Array, *pair: Array) -> tuple[_Pair, _Pair]:
+        kernel_, pair_ = _anew(kernel, jnp.stack(pair))
+        # The pair last on the input side, where a dot leaves it.
+        inputs = jax.vmap(linear_map.adjoint, (None, 0), -1)(kernel_, pair_)
+        kernel_, inputs_ = _anew(kernel, inputs)
+        outputs = jax.vmap(linear_map.apply, (None, -1))(kernel_, inputs_)
+        return (inputs[..., 0], inputs[..., 1]), (outputs[0], outputs[1])
+
+    return lax.platform_dependent(kernel, u, u2, cpu=as_one, default=side_by_side)
+
+
+def _each(
+    product: Callable[[Array, Array], Array], kernel: Array, pair: _Pair
 ) -> _Pair:
-    """Returns both products of a kernel, which is read once and not copied.
+    kernel, first, second = _anew(kernel, *pair)
+    return product(kernel, first), product(kernel, second)
 
-    The compilers for TPU and GPU merge two sums over one array, casts included; the one
-    for CPU does not, but takes one sum over a pair. Behind the barrier the kernel's
-    cast is not shared with another read of it (see `read_anew`).
+
+def _anew(kernel: Array, *vectors: Array) -> tuple[Array, ...]:
+    if kernel.dtype == vectors[0].dtype:
+        return kernel, *vectors
+    return lax.optimization_barrier((kernel, *vectors))
+
+
+class Turned(NamedTuple):
+    """A better pair, and how its input side is combined: ``v = c V + s V2``.
+
+    Attributes:
+        u: unit vector, the longest product of the plane of z and z2.
+        u2: about a unit vector across it.
+        sigma: the length of that product, for a v of norm one.
+        weights: c of ``V = u W^H`` in v and s of ``V2 = u2 W^H``; zero where the kernel
+            is zero or not finite.
+        outputs: conj(c) u and conj(s) u.
     """
 
-    def side_by_side(kernel: Array, first: Array, second: Array) -> _Pair:
-        kernel, first, second = lax.optimization_barrier((kernel, first, second))
-        return product(kernel, first), product(kernel, second)
-
-    def as_one(kernel: Array, first: Array, second: Array) -> _Pair:
-        pair = jnp.stack([first, second])
-        kernel, pair = lax.optimization_barrier((kernel, pair))
-        first, second = jax.vmap(product, in_axes=(None, 0))(kernel, pair)
-        return first, second
-
-    return lax.platform_dependent(
-        kernel, first, second, cpu=as_one, default=side_by_side
-    )
+    u: Inexact[Array, " *out"]
+    u2: Inexact[Array, " *out"]
+    sigma: Real[Array, ""]
+    weights: tuple[Inexact[Array, ""], Inexact[Array, ""]]
+    outputs: tuple[Inexact[Array, " *out"], Inexact[Array, " *out"]]
 
 
-def orthonormal(
-    first: Inexact[Array, " *side"],
-    second: Inexact[Array, " *side"],
-    over: Names = (),
-) -> tuple[Inexact[Array, " *side"], Inexact[Array, " *side"]]:
-    """Returns unit vectors: along the first, and along what the second has beside it.
+def turn(
+    u: Inexact[Array, " *out"],
+    u2: Inexact[Array, " *out"],
+    z: Inexact[Array, " *out"],
+    z2: Inexact[Array, " *out"],
+    split: tuple[Names, ...] = (),
+) -> Turned:
+    """Returns the next pair from a pair and ``z = u W^H W``, ``z2 = u2 W^H W``.
 
-    A vector that is zero stays zero; so does a second one parallel to the first.
+    Everything happens on the output side: the inner products of V and V2 are those of
+    u and u2 with z and z2. So kernels with alike outputs are turned in one batch. With
+    a kernel that is zero or not finite, u and u2 come back as they were.
+
+    Args:
+        u: as in the state.
+        u2: as in the state.
+        z: the product of W with ``V = u W^H``, not normalized in between.
+        z2: the same for u2.
+        split: the mesh axes over which each axis of these is split by hand.
     """
-    first, _ = unit(first, over)
-    beside = second - first * total(jnp.conj(first) * second, over)
-    beside, length = unit(beside, over)
-    parallel = length <= PARALLEL * jnp.sqrt(_squares(second, over))
-    return first, jnp.where(parallel, 0, beside)
+    over = tuple(name for names in split for name in names)
+    c1, c2, d = _orthonormal(u, u2, z, z2, over)
+    c, s, sigma, beside = longest(c1 * z, c2 * z2 - d * z, over)
+    usable = jnp.isfinite(sigma) & (sigma > 0)
+    # All that is known of the plane, as two numbers for each vector.
+    first, second = (jnp.where(usable, w, 0) for w in (c * c1 - s * d, s * c2))
+    across, across2 = jnp.conj(c) * d + jnp.conj(s) * c1, jnp.conj(c) * c2
+    one, one2 = (jnp.where(n > 0, 1 / n, 0).astype(z.dtype) for n in (sigma, beside))
+    new_u = (first * one) * z + (second * one) * z2
+    # Where there is nothing beside u, u2 has to see whatever comes to be there.
+    push = generic_direction(u2.shape, u2.dtype, split)
+    new_u2 = (across2 * one2) * z2 - (across * one2) * z
+    new_u2 = new_u2 + jnp.where(beside > 0, PUSH, 1) * push
+    u, u2 = jnp.where(usable, new_u, u), jnp.where(usable, new_u2, u2)
+    outputs = jnp.conj(first) * u, jnp.conj(second) * u
+    return Turned(u, u2, sigma, (first, second), outputs)
+
+
+def _orthonormal(
+    u: Array, u2: Array, z: Array, z2: Array, over: Names
+) -> tuple[Array, Array, Array]:
+    """Returns c1, c2 and d, so that ``c1 V`` and ``c2 V2 - d V`` are orthonormal.
+
+    One that would be rounding is zero, its coefficients are: a V far smaller than the
+    other, and what V2 has beside V if that is far smaller than V2.
+    """
+    top, bottom = _inner(u, z, over).real, _inner(u2, z2, over).real
+    short = SHORT**2 * jnp.maximum(top, bottom)
+    c1 = _inverse_root(top, top > short)
+    along = c1 * _inner(u, z2, over)
+    beside = bottom - jnp.square(jnp.abs(along))
+    c2 = _inverse_root(beside, (bottom > short) & (beside > PARALLEL**2 * bottom))
+    c1, c2 = c1.astype(z.dtype), c2.astype(z.dtype)
+    return c1, c2, c2 * along * c1
+
+
+def _inverse_root(square: Array, wanted: Array) -> Array:
+    return jnp.where(wanted, lax.rsqrt(square), 0)
+
+
+class Longest(NamedTuple):
+    """Numbers c and s, of norm one, and the lengths of what they make of two vectors.
+
+    Attributes:
+        c: a number.
+        s: the other.
+        length: of ``c first + s second``: there is no longer one.
+        across: of ``conj(c) second - conj(s) first``, which is orthogonal to it.
+    """
+
+    c: Inexact[Array, ""]
+    s: Inexact[Array, ""]
+    length: Real[Array, ""]
+    across: Real[Array, ""]
 
 
 def longest(
     first: Inexact[Array, " *side"],
     second: Inexact[Array, " *side"],
     over: Names = (),
-) -> tuple[Real[Array, ""] | Inexact[Array, ""], Inexact[Array, ""]]:
-    """Returns (c, s), of norm one, for which ``c first + s second`` is longest.
+) -> Longest:
+    """Returns how two vectors are turned so that one is as long as can be.
 
-    ``conj(c) second - conj(s) first`` is then orthogonal to it.
+    The lengths are those of the squares' rounding; a second one that would be nothing
+    else is zero.
     """
     top, bottom = _squares(first, over), _squares(second, over)
-    inner = total(jnp.conj(first) * second, over)
+    inner = _inner(first, second, over)
     # The leading eigenvector of [[top, inner], [conj(inner), bottom]], by its trace.
-    trace = jnp.where(top + bottom > 0, top + bottom, 1)
-    half, off = (top - bottom) / (2 * trace), inner / trace.astype(inner.dtype)
+    trace = top + bottom
+    part = jnp.where(trace > 0, 1 / trace, 0)
+    half, off = (top - bottom) * part / 2, inner * part.astype(inner.dtype)
     # A tie is the first vector's. Else equal singular values would be turned by the
     # rounding of a sum, which is another on another number of devices.
     tie = 8 * jnp.finfo(trace.dtype).eps
     half, off = half + tie, jnp.where(jnp.abs(off) > tie, off, 0)
-    radius = jnp.sqrt(half**2 + jnp.square(jnp.abs(off)))
     # Of its two formulas the one without a cancellation.
-    large = jnp.abs(half) + radius
-    large = jnp.where(large > 0, large, 1).astype(off.dtype)
+    large = jnp.abs(half) + jnp.sqrt(half**2 + _square(off))
+    scale = lax.rsqrt(large**2 + _square(off)).astype(off.dtype)
+    large, off = large.astype(off.dtype) * scale, off * scale
     c = jnp.where(half >= 0, large, off)
     s = jnp.where(half >= 0, jnp.conj(off), large)
-    norm = jnp.sqrt(jnp.square(jnp.abs(c)) + jnp.square(jnp.abs(s))).astype(off.dtype)
-    return c / norm, s / norm
+    own, both = _square(c), 2 * (jnp.conj(c) * s * inner).real
+    length = own * top + _square(s) * bottom + both
+    left = own * bottom + _square(s) * top
+    left = jnp.where(left - both > SHORT**2 * left, left - both, 0)
+    return Longest(c, s, jnp.sqrt(length), jnp.sqrt(left))
+
+
+def _square(number: Array) -> Array:
+    return (number * jnp.conj(number)).real
 
 
 def _squares(vector: Array, over: Names) -> Array:
-    return total(jnp.square(jnp.abs(vector)), over)
+    return total(_square(vector), over)
+
+
+def _inner(first: Array, second: Array, over: Names) -> Array:
+    return total(jnp.conj(first) * second, over)

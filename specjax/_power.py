@@ -6,8 +6,11 @@ vector turns slowly when the second singular value overtakes the first; of two, 
 second is there already (docs/design/0002).
 """
 
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
@@ -16,12 +19,11 @@ from specjax._batch import check_vectors, over_batch, placed_as_output, read_ane
 from specjax._linear_map import LinearMap, Matrix
 from specjax._mesh import shards_of
 from specjax._options import check_options
-from specjax._pair import longest, orthonormal, products
-from specjax._vectors import generic_direction, unit
+from specjax._pair import Turned, both_ways, turn
+from specjax._together import Vectors, together
+from specjax._vectors import length
 
-# How far u2 is pushed in each step off a direction that it could be stuck in. u itself
-# is not pushed: it takes from u2 only what makes it longer.
-PUSH = 1e-3
+_Pair: TypeAlias = tuple[Array, Array]
 
 
 class SingularVectors(NamedTuple):
@@ -85,47 +87,105 @@ def power_iteration(
     """
     check_options(n_steps=n_steps)
     check_vectors(kernel, linear_map, u=u, u2=u2)
-    return _power_iteration(kernel, u, u2, linear_map=linear_map, n_steps=n_steps)
+    start = Start(kernel, u, u2, linear_map.resolve(kernel.shape))
+    step = power_steps([start], n_steps)[0]
+    v = sum(_like(w, x) * x for w, x in zip(step.weights, step.inputs, strict=True))
+    usable = _like(jnp.isfinite(step.sigma) & (step.sigma > 0), v)
+    return SingularVectors(step.u, step.u2, jnp.where(usable, v, 0), step.sigma)
+
+
+class Start(NamedTuple):
+    """Where the power steps of one kernel, or of a stack of kernels, begin."""
+
+    kernel: Array
+    u: Array
+    u2: Array
+    linear_map: LinearMap
+
+
+class Step(NamedTuple):
+    """Where they end; v is the sum of `weights` times `inputs`, and is not formed.
+
+    Attributes:
+        u: as in `SingularVectors`, and so are u2 and sigma.
+        inputs: one or two vectors on the input side.
+        weights: of each in v: zero where the kernel is zero or not finite.
+        outputs: u times the conjugate of each weight: the sum of the outer products of
+            inputs and outputs is ``v u^H``.
+    """
+
+    u: Array
+    u2: Array
+    sigma: Array
+    inputs: tuple[Array, ...]
+    weights: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+
+
+def power_steps(starts: Sequence[Start], n_steps: int) -> list[Step]:
+    """Returns what `power_iteration` does, for many kernels at once.
+
+    Each kernel is multiplied where it lies; what is done to the vectors is done to
+    those of all kernels with alike outputs in one batch. The maps are resolved.
+    """
+    starts = [Start(*map(lax.stop_gradient, s[:3]), s.linear_map) for s in starts]
+    if n_steps == 0:
+        return [_as_it_is(*s[:3], linear_map=s.linear_map) for s in starts]
+
+    def step(pairs: list[_Pair]) -> tuple[list[_Pair], list[Turned]]:
+        found = [
+            _multiplied(s.kernel, *pair, linear_map=s.linear_map)
+            for s, pair in zip(starts, pairs, strict=True)
+        ]
+        vectors = [
+            _output_side(s.linear_map, *pair, *outputs)
+            for s, pair, (_, outputs) in zip(starts, pairs, found, strict=True)
+        ]
+        return [inputs for inputs, _ in found], together(turn, vectors)
+
+    def next_pairs(_: Any, pairs: list[_Pair]) -> list[_Pair]:
+        return [(turned.u, turned.u2) for turned in step(pairs)[1]]
+
+    pairs = [_placed(*s[:3], linear_map=s.linear_map) for s in starts]
+    if n_steps > 1:
+        pairs = lax.fori_loop(0, n_steps - 1, next_pairs, pairs)
+    return [
+        Step(t.u, t.u2, t.sigma, inputs, t.weights, t.outputs)
+        for inputs, t in zip(*step(pairs), strict=True)
+    ]
 
 
 @over_batch
-def _power_iteration(
-    kernel: Array, u: Array, u2: Array, *, linear_map: LinearMap, n_steps: int
-) -> SingularVectors:
-    kernel, u, u2 = map(lax.stop_gradient, (kernel, u, u2))
-    if n_steps == 0:
-        product = linear_map.adjoint(read_anew(kernel, u), u)
-        v, value = unit(product, shards_of(linear_map).over_x)
-        new = SingularVectors(u, u2, v, value)
-    else:
-        u, u2 = (placed_as_output(kernel, linear_map, vector) for vector in (u, u2))
-
-        def step(_: Any, pair: tuple[Array, Array]) -> tuple[Array, Array]:
-            new = _step(kernel, *pair, linear_map)
-            return new.u, new.u2
-
-        first, second = u, u2
-        if n_steps > 1:
-            first, second = lax.fori_loop(0, n_steps - 1, step, (u, u2))
-        new = _step(kernel, first, second, linear_map)
-    usable = jnp.isfinite(new.sigma) & (new.sigma > 0)
-    return SingularVectors(
-        jnp.where(usable, new.u, u),
-        jnp.where(usable, new.u2, u2),
-        jnp.where(usable, new.v, 0),
-        new.sigma,
-    )
+def _as_it_is(kernel: Array, u: Array, u2: Array, *, linear_map: LinearMap) -> Step:
+    product = linear_map.adjoint(read_anew(kernel, u), u)
+    sigma = length(product, shards_of(linear_map).over_x)
+    usable = jnp.isfinite(sigma) & (sigma > 0)
+    weight = jnp.where(usable, 1 / jnp.where(usable, sigma, 1), 0)
+    weight = weight.astype(product.dtype)
+    return Step(u, u2, sigma, (product,), (weight,), (weight * u,))
 
 
-def _step(kernel: Array, u: Array, u2: Array, linear_map: LinearMap) -> SingularVectors:
-    shards = shards_of(linear_map)
-    v_pair = products(linear_map.adjoint, kernel, u, u2)
-    v, v2 = orthonormal(*v_pair, shards.over_x)
-    z, z2 = products(linear_map.apply, kernel, v, v2)
-    c, s = longest(z, z2, shards.over_y)
-    u, sigma = unit(c * z + s * z2, shards.over_y)
-    u2, beside = unit(jnp.conj(c) * z2 - jnp.conj(s) * z, shards.over_y)
-    # Where there is nothing beside u, u2 has to see whatever comes to be there.
-    push = generic_direction(u2.shape, u2.dtype, shards.y)
-    u2 = u2 + jnp.where(beside > 0, PUSH, 1) * push
-    return SingularVectors(u, u2, c * v + s * v2, sigma)
+@over_batch
+def _placed(kernel: Array, u: Array, u2: Array, *, linear_map: LinearMap) -> _Pair:
+    u, u2 = (placed_as_output(kernel, linear_map, vector) for vector in (u, u2))
+    return u, u2
+
+
+# Jitted, so that kernels of one shape are traced once.
+@functools.partial(jax.jit, static_argnames="linear_map")
+@over_batch
+def _multiplied(
+    kernel: Array, u: Array, u2: Array, *, linear_map: LinearMap
+) -> tuple[_Pair, _Pair]:
+    return both_ways(linear_map, kernel, u, u2)
+
+
+def _output_side(linear_map: LinearMap, *arrays: Array) -> Vectors:
+    # What is split by hand is summed over devices, which jax 0.8 does not batch.
+    split = shards_of(linear_map.one()).y
+    return Vectors(arrays, len(linear_map.batch_axis), split, any(split))
+
+
+def _like(scalar: Array, vector: Array) -> Array:
+    """Returns a number of each slice with as many axes as the vectors have."""
+    return jnp.expand_dims(scalar, tuple(range(scalar.ndim, vector.ndim)))

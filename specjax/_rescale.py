@@ -34,11 +34,16 @@ def normalize(
     """
     check_options(bound=bound)
     check_vectors(kernel, linear_map, sigma=sigma)
+    return scaled(kernel, factor(sigma, bound, cap), linear_map)
+
+
+def scaled(kernel: Array, scale: Array, linear_map: LinearMap) -> Array:
+    """Returns ``kernel * scale`` in the kernel's dtype, one scale for each slice."""
     batch_axis = linear_map.resolve(kernel.shape).batch_axis
     others = tuple(axis for axis in range(kernel.ndim) if axis not in batch_axis)
-    scale = jnp.expand_dims(factor(sigma, bound, cap), others)
     wide = vector_dtype(kernel.dtype)
-    return (kernel.astype(wide) * scale.astype(wide)).astype(kernel.dtype)
+    scale = jnp.expand_dims(scale, others).astype(wide)
+    return (kernel.astype(wide) * scale).astype(kernel.dtype)
 
 
 def factor(sigma: Real[Array, " ..."], bound: Bound, cap: bool) -> Real[Array, " ..."]:

@@ -48,16 +48,14 @@ def sigma(
     """
     check_vectors(kernel, linear_map, u=u, v=v)
     value = _value(kernel, u, v, linear_map=linear_map)
-    return with_derivative(kernel, u, v, value, linear_map=linear_map)
+    return _with_derivative(kernel, value, u, v, linear_map=linear_map)
 
 
 @over_batch
-def with_derivative(
-    kernel: Array, u: Array, v: Array, value: Array, *, linear_map: LinearMap
+def _with_derivative(
+    kernel: Array, value: Array, u: Array, v: Array, *, linear_map: LinearMap
 ) -> Array:
-    """Returns `value`, which must be ``v W u``, with the derivative of sigma."""
-    u, v, value = map(lax.stop_gradient, (u, v, value))
-    return _sigma(linear_map, kernel, u, v, value)
+    return _sigma(linear_map, kernel, *map(lax.stop_gradient, (value, u, v)))
 
 
 @over_batch
@@ -67,18 +65,28 @@ def _value(kernel: Array, u: Array, v: Array, *, linear_map: LinearMap) -> Array
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _sigma(linear_map, kernel, u, v, value):
+def _sigma(linear_map, kernel, value, u, v):
     del linear_map, kernel, u, v
     return value
 
 
 @_sigma.defjvp
 def _sigma_jvp(linear_map, primals, tangents):
-    kernel, u, v, value = primals
-    product = linear_map.adjoint(tangents[0], u)
-    tangent = _inner(v, product, shards_of(linear_map).over_x)
+    _, value, u, v = primals
+    tangent = between(v, tangents[0], u, linear_map)
     # The primal goes through the rule again, so that a second derivative finds it.
-    return _sigma(linear_map, kernel, u, v, value), tangent.astype(value.dtype)
+    return _sigma(linear_map, *primals), tangent.astype(value.dtype)
+
+
+def between(v: Array, kernel: Array, u: Array, linear_map: LinearMap) -> Array:
+    """Returns the real part of ``v W u^H``, of one kernel."""
+    shards = shards_of(linear_map)
+    if isinstance(linear_map, Matrix):
+        # One sum, over both sides: its transpose is one product of three factors, which
+        # fuses into what is done with the gradient.
+        products = linear_map.outer(v, u) * kernel.astype(u.dtype)
+        return total(products.real, shards.over_x + shards.over_y)
+    return _inner(v, linear_map.adjoint(kernel, u), shards.over_x)
 
 
 def _inner(x: Array, y: Array, over: Names) -> Array:

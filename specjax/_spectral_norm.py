@@ -13,7 +13,7 @@ from jaxtyping import Array
 from specjax import _state
 from specjax._kernels import Kernels, flax_kernels, select
 from specjax._linear_map import LinearMap
-from specjax._one_kernel import apply_one, certify_one, fuse_one, init_one
+from specjax._one_kernel import apply_all, certify_one, fuse_one, init_one
 from specjax._options import (
     Bound,
     check_flags,
@@ -115,20 +115,20 @@ def sn_apply(
     if norm == "upper":
         return _certified(params, selected, bound, cap, grad_sigma), state
     carried = _state.read(state, selected)
-    new_params, new_carried = {}, {}
-    for path, (kernel, linear_map) in selected.items():
-        new_params[path], new_carried[path] = apply_one(
-            kernel,
-            carried[path],
-            bound,
-            linear_map=linear_map,
-            cap=cap,
-            n_steps=n_steps if update_stats else 0,
-            grad_sigma=grad_sigma,
-        )
+    applied = apply_all(
+        [kernel for kernel, _ in selected.values()],
+        list(carried.values()),
+        bound,
+        linear_maps=tuple(linear_map for _, linear_map in selected.values()),
+        cap=cap,
+        n_steps=n_steps if update_stats else 0,
+        grad_sigma=grad_sigma,
+    )
+    new = dict(zip(selected, applied, strict=True))
+    params = replace_leaves(params, {path: kernel for path, (kernel, _) in new.items()})
     if update_stats:
-        state = _state.write(state, new_carried)
-    return replace_leaves(params, new_params), state
+        state = _state.write(state, {path: after for path, (_, after) in new.items()})
+    return params, state
 
 
 def sn_fuse(

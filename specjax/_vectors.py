@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Inexact, Real
@@ -35,8 +36,13 @@ def unit(
     the entries are numbers (in float32 entries of 1e-18 to 1e18). Zero stays zero.
     `over`, here and below: mesh axes over which the vector is split by hand.
     """
-    norm = jnp.sqrt(total(jnp.square(jnp.abs(vector)), over))
+    norm = length(vector, over)
     return vector / jnp.where(norm > 0, norm, 1).astype(vector.dtype), norm
+
+
+def length(vector: Inexact[Array, " *side"], over: Names = ()) -> Real[Array, ""]:
+    """Returns ``|vector|``, as above."""
+    return jnp.sqrt(total(jnp.square(jnp.abs(vector)), over))
 
 
 def generic_direction(
@@ -54,18 +60,20 @@ def generic_direction(
         split: the mesh axes over which each of its axes is split by hand.
     """
     whole = whole_shape(shape, split)
-    index = jnp.zeros(shape, jnp.uint32)
+    # By numpy, as far as it goes: a constant of the program.
+    index: Any = np.zeros(shape, np.uint32)
     for axis, size in enumerate(whole):
-        here = lax.broadcasted_iota(jnp.uint32, shape, axis)
+        here: Any = np.indices(shape, np.uint32, sparse=True)[axis]
         if size != shape[axis]:
             start = place(split[axis]) * shape[axis]
             here = here + start.astype(jnp.uint32)
-        index = index * jnp.uint32(size) + here
+        index = index * np.uint32(size) + here
     bits = _mix(index)
     magnitude = 0.5 + (bits >> 9).astype(dtype) * 2.0**-24
     sign = 1 - 2 * (bits & 1).astype(dtype)
     # E[magnitude^2] = 7/12 makes the norm about one.
-    return sign * magnitude * (12 / 7 / max(1, math.prod(whole))) ** 0.5
+    scale = (12 / 7 / max(1, math.prod(whole))) ** 0.5
+    return jnp.asarray(sign * magnitude * scale, dtype)
 
 
 def random_direction(
@@ -85,12 +93,12 @@ def whole_shape(shape: tuple[int, ...], split: tuple[Names, ...]) -> tuple[int, 
     return tuple(n * count(names) for n, names in zip(shape, split, strict=True))
 
 
-def _mix(index: Array) -> Array:
+def _mix(index: Any) -> Any:
     """Returns 32 well-mixed bits of each index.
 
     Source: C. Wellons, "Prospecting for Hash Functions" (2018), lowbias32.
     """
-    bits = index + jnp.uint32(0x9E3779B9)
-    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)
-    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
+    bits = index + np.uint32(0x9E3779B9)
+    bits = (bits ^ (bits >> 16)) * np.uint32(0x7FEB352D)
+    bits = (bits ^ (bits >> 15)) * np.uint32(0x846CA68B)
     return bits ^ (bits >> 16)

@@ -93,13 +93,15 @@ def test_longest_vector_of_a_plane(dtype, ratio, scale):
     pair = rng.standard_normal((2, 9)) + 1j * rng.standard_normal((2, 9))
     pair = scale * np.array([[1], [ratio]]) * pair
     pair = (pair if dtype == np.complex64 else pair.real).astype(dtype)
-    c, s = longest(*jnp.asarray(pair))
+    c, s, length, beside = longest(*jnp.asarray(pair))
     first, second = np.asarray(pair, np.complex128)
     turned = c * first + s * second
     across = np.conj(c) * second - np.conj(s) * first
     want = np.linalg.svd([first, second], compute_uv=False)
     np.testing.assert_allclose(abs(c) ** 2 + abs(s) ** 2, 1, rtol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(turned), want[0], rtol=1e-6)
+    np.testing.assert_allclose(length, want[0], rtol=1e-6)
+    np.testing.assert_allclose(beside, want[1], rtol=1e-4)
     np.testing.assert_allclose(np.vdot(turned, across), 0, atol=3e-6 * want[0] ** 2)
 
 
