@@ -1,4 +1,4 @@
-"""The whole path for one kernel: power step, sigma, rescale.
+"""The whole path for one kernel, from a start vector, or by a bound: init and fuse.
 
 Jitted, so that calls outside of jit run as one program each, and so that kernels of one
 shape are traced once.
@@ -11,14 +11,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from specjax._batch import over_batch
 from specjax._linear_map import LinearMap
 from specjax._options import Bound
-from specjax._power import Start, Step, power_iteration, power_steps
-from specjax._rescale import factor, normalize, scaled
-from specjax._sigma import between
+from specjax._power import power_iteration
+from specjax._rescale import normalize
 from specjax._state import Carried, expected, split_axes
-from specjax._together import Vectors, together
 from specjax._vectors import generic_direction, random_direction
 from specjax._warmup import warm_up
 from specjax.bounds._certified import certified_divisor, underflow
@@ -33,96 +30,6 @@ def init_one(kernel: Array, key: Array | None, *, linear_map: LinearMap) -> Carr
         return _converge(kernel, generic_direction(u.shape, u.dtype, split), linear_map)
     start = random_direction(key, u.shape, u.dtype, split)
     return _converge(kernel, start, linear_map)
-
-
-@functools.partial(
-    jax.jit, static_argnames=("linear_maps", "cap", "n_steps", "grad_sigma")
-)
-def apply_all(
-    kernels: list[Array],
-    carried: list[Carried],
-    bound: Bound,
-    *,
-    linear_maps: tuple[LinearMap, ...],
-    cap: bool,
-    n_steps: int,
-    grad_sigma: bool,
-) -> list[tuple[Array, Carried]]:
-    """Returns each kernel normalized, and what is carried to the next step."""
-    starts = [
-        Start(kernel, c.u, c.u2, linear_map)
-        for kernel, c, linear_map in zip(kernels, carried, linear_maps, strict=True)
-    ]
-    steps = power_steps(starts, n_steps)
-    scalars = [
-        Vectors((step.sigma, old.sigma), len(start.linear_map.batch_axis))
-        for start, step, old in zip(starts, steps, carried, strict=True)
-    ]
-    found = together(lambda new, old, _: _scalars(new, old, bound, cap), scalars)
-    options = {"cap": cap, "grad_sigma": grad_sigma}
-    return [
-        (
-            _rescaled(start, step, scale, bound, **options),
-            Carried(step.u, step.u2, kept),
-        )
-        for start, step, (kept, scale) in zip(starts, steps, found, strict=True)
-    ]
-
-
-def _scalars(new: Array, old: Array, bound: Bound, cap: bool) -> tuple[Array, Array]:
-    """Returns the sigma to carry and the scale."""
-    return _last_finite(new, old), lax.stop_gradient(factor(new, bound, cap))
-
-
-def _rescaled(
-    start: Start,
-    step: Step,
-    scale: Array,
-    bound: Bound,
-    *,
-    cap: bool,
-    grad_sigma: bool,
-) -> Array:
-    kernel, linear_map = start.kernel, start.linear_map
-    constant = kernel if grad_sigma else lax.stop_gradient(kernel)
-    bounds = jnp.broadcast_to(jnp.asarray(bound, scale.dtype), scale.shape)
-    vectors = map(lax.stop_gradient, (*step.inputs, *step.outputs))
-    rest = (bounds, scale, *vectors)
-    scale = _with_derivative(constant, *rest, linear_map=linear_map, cap=cap)
-    return scaled(kernel, scale, linear_map)
-
-
-@over_batch
-def _with_derivative(
-    kernel: Array, *rest: Array, linear_map: LinearMap, cap: bool
-) -> Array:
-    return _scale(linear_map, cap, kernel, *rest)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _scale(linear_map, cap, kernel, bound, scale, *vectors):
-    """Returns `scale`, with the derivative of ``bound / sigma``.
-
-    `sigma` has its derivative with u and v constant; the sum of the outer products of
-    the vectors is ``v u^H``, and zero where there is no sigma to divide by.
-    """
-    del linear_map, cap, kernel, bound, vectors
-    return scale
-
-
-@_scale.defjvp
-def _scale_jvp(linear_map, cap, primals, tangents):
-    _, bound, _, *vectors = primals
-    half = len(vectors) // 2
-    d_sigma = sum(
-        between(v, tangents[0], u, linear_map)
-        for v, u in zip(vectors[:half], vectors[half:], strict=True)
-    )
-    # The primal goes through the rule again, so that a second derivative finds it.
-    scale = _scale(linear_map, cap, *primals)
-    tangent = scale / bound * (tangents[1] - scale * d_sigma)
-    # A kernel that is below the bound stays, whatever moves.
-    return scale, jnp.where(scale < 1, tangent, 0) if cap else tangent
 
 
 @functools.partial(jax.jit, static_argnames=("linear_map", "cap"))

@@ -6,7 +6,6 @@ vector turns slowly when the second singular value overtakes the first; of two, 
 second is there already (docs/design/0002).
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,14 +15,18 @@ from jax import lax
 from jaxtyping import Array, Inexact, Real
 
 from specjax._batch import check_vectors, over_batch, placed_as_output, read_anew
+from specjax._both_ways import both_ways
 from specjax._linear_map import LinearMap, Matrix
 from specjax._mesh import shards_of
 from specjax._options import check_options
-from specjax._pair import Turned, both_ways, turn
 from specjax._together import Vectors, together
+from specjax._turn import Turned, turn
 from specjax._vectors import length
 
 _Pair: TypeAlias = tuple[Array, Array]
+
+# Jitted, so that kernels of one shape are traced once.
+_both_ways = jax.jit(both_ways, static_argnames="linear_map")
 
 
 class SingularVectors(NamedTuple):
@@ -89,7 +92,8 @@ def power_iteration(
     check_vectors(kernel, linear_map, u=u, u2=u2)
     start = Start(kernel, u, u2, linear_map.resolve(kernel.shape))
     step = power_steps([start], n_steps)[0]
-    v = sum(_like(w, x) * x for w, x in zip(step.weights, step.inputs, strict=True))
+    parts = zip(step.weights, step.inputs, strict=True)
+    v: Any = sum(_like(c, x) * x for c, x in parts)
     usable = _like(jnp.isfinite(step.sigma) & (step.sigma > 0), v)
     return SingularVectors(step.u, step.u2, jnp.where(usable, v, 0), step.sigma)
 
@@ -128,13 +132,16 @@ def power_steps(starts: Sequence[Start], n_steps: int) -> list[Step]:
     Each kernel is multiplied where it lies; what is done to the vectors is done to
     those of all kernels with alike outputs in one batch. The maps are resolved.
     """
-    starts = [Start(*map(lax.stop_gradient, s[:3]), s.linear_map) for s in starts]
+    starts = [
+        Start(*lax.stop_gradient((s.kernel, s.u, s.u2)), linear_map=s.linear_map)
+        for s in starts
+    ]
     if n_steps == 0:
         return [_as_it_is(*s[:3], linear_map=s.linear_map) for s in starts]
 
     def step(pairs: list[_Pair]) -> tuple[list[_Pair], list[Turned]]:
         found = [
-            _multiplied(s.kernel, *pair, linear_map=s.linear_map)
+            _both_ways(s.kernel, *pair, linear_map=s.linear_map)
             for s, pair in zip(starts, pairs, strict=True)
         ]
         vectors = [
@@ -169,15 +176,6 @@ def _as_it_is(kernel: Array, u: Array, u2: Array, *, linear_map: LinearMap) -> S
 def _placed(kernel: Array, u: Array, u2: Array, *, linear_map: LinearMap) -> _Pair:
     u, u2 = (placed_as_output(kernel, linear_map, vector) for vector in (u, u2))
     return u, u2
-
-
-# Jitted, so that kernels of one shape are traced once.
-@functools.partial(jax.jit, static_argnames="linear_map")
-@over_batch
-def _multiplied(
-    kernel: Array, u: Array, u2: Array, *, linear_map: LinearMap
-) -> tuple[_Pair, _Pair]:
-    return both_ways(linear_map, kernel, u, u2)
 
 
 def _output_side(linear_map: LinearMap, *arrays: Array) -> Vectors:

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from specjax import _state
+from specjax._all_kernels import apply_all
 from specjax._kernels import Kernels, flax_kernels, select
 from specjax._linear_map import LinearMap
-from specjax._one_kernel import apply_all, certify_one, fuse_one, init_one
+from specjax._one_kernel import certify_one, fuse_one, init_one
 from specjax._options import (
     Bound,
     check_flags,

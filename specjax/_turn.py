@@ -1,22 +1,17 @@
-"""Two vectors of one side: multiplied, made orthonormal, turned so that one is longest.
+"""Two vectors turned in their plane so that one is longest: Rayleigh and Ritz for two.
 
-The parts of a power step with two vectors. The Rayleigh-Ritz step is in closed form: no
-library call, so it fuses, it works on every backend, and a sharded side stays sharded.
+In closed form: no library call, so it fuses, it works on every backend, and a sharded
+side stays sharded.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
-from specjax._linear_map import LinearMap
 from specjax._mesh import Names, total
 from specjax._vectors import generic_direction
-
-_Pair: TypeAlias = tuple[Array, Array]
 
 # A vector this much shorter than the other is taken for zero, and one with no more than
 # this share of it outside the other for parallel: what is left would be rounding. The
@@ -25,46 +20,7 @@ SHORT = 1e-3
 PARALLEL = 1e-2
 # How far u2 is pushed in each step off a direction that it could be stuck in. u itself
 # is not pushed: it takes from u2 only what makes it longer.
-PUSH = 1e-3
-
-
-def both_ways(
-    linear_map: LinearMap, kernel: Array, u: Array, u2: Array
-) -> tuple[_Pair, _Pair]:
-    """Returns ``v = u W^H`` and v2, and ``v W`` and ``v2 W``; none is normalized.
-
-    The kernel is read once for each pair, and not copied: the compilers for TPU and GPU
-    merge two sums over one array, casts included; the one for CPU does not, but takes a
-    pair of vectors as one product. Behind the barrier the kernel's cast is not shared
-    with another read of it (see `read_anew`).
-    """
-
-    def side_by_side(kernel: Array, *pair: Array) -> tuple[_Pair, _Pair]:
-        inputs = _each(linear_map.adjoint, kernel, pair)
-        return inputs, _each(linear_map.apply, kernel, inputs)
-
-    def as_one(kernel: Array, *pair: Array) -> tuple[_Pair, _Pair]:
-        kernel_, pair_ = _anew(kernel, jnp.stack(pair))
-        # The pair last on the input side, where a dot leaves it.
-        inputs = jax.vmap(linear_map.adjoint, (None, 0), -1)(kernel_, pair_)
-        kernel_, inputs_ = _anew(kernel, inputs)
-        outputs = jax.vmap(linear_map.apply, (None, -1))(kernel_, inputs_)
-        return (inputs[..., 0], inputs[..., 1]), (outputs[0], outputs[1])
-
-    return lax.platform_dependent(kernel, u, u2, cpu=as_one, default=side_by_side)
-
-
-def _each(
-    product: Callable[[Array, Array], Array], kernel: Array, pair: _Pair
-) -> _Pair:
-    kernel, first, second = _anew(kernel, *pair)
-    return product(kernel, first), product(kernel, second)
-
-
-def _anew(kernel: Array, *vectors: Array) -> tuple[Array, ...]:
-    if kernel.dtype == vectors[0].dtype:
-        return kernel, *vectors
-    return lax.optimization_barrier((kernel, *vectors))
+PUSH = 0.03
 
 
 class Turned(NamedTuple):

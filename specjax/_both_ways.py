@@ -1,0 +1,44 @@
+"""A kernel's products with two vectors, there and back, each time in one read of it.
+
+What comes out is not normalized in between: lengths are known at the end, all at once.
+"""
+
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from specjax._batch import over_batch, read_anew
+from specjax._linear_map import LinearMap
+
+_Pair: TypeAlias = tuple[Array, Array]
+
+
+@over_batch
+def both_ways(
+    kernel: Array, u: Array, u2: Array, *, linear_map: LinearMap
+) -> tuple[_Pair, _Pair]:
+    """Returns ``v = u W^H`` and v2, and ``v W`` and ``v2 W``.
+
+    The kernel is read once for each pair, and not copied. The compilers for TPU and GPU
+    merge two sums over one array, casts included; that for the CPU does not, but takes
+    a pair of vectors in one product.
+    """
+
+    def side_by_side(kernel: Array, u: Array, u2: Array) -> tuple[_Pair, _Pair]:
+        once = read_anew(kernel, u)
+        v, v2 = (linear_map.adjoint(once, vector) for vector in (u, u2))
+        once = read_anew(kernel, v)
+        z, z2 = (linear_map.apply(once, vector) for vector in (v, v2))
+        return (v, v2), (z, z2)
+
+    def as_one(kernel: Array, u: Array, u2: Array) -> tuple[_Pair, _Pair]:
+        pair = jnp.stack([u, u2])
+        # The pair is the last axis on the input side: there a dot leaves it.
+        v = jax.vmap(linear_map.adjoint, (None, 0), -1)(read_anew(kernel, pair), pair)
+        z = jax.vmap(linear_map.apply, (None, -1))(read_anew(kernel, v), v)
+        return (v[..., 0], v[..., 1]), (z[0], z[1])
+
+    return lax.platform_dependent(kernel, u, u2, cpu=as_one, default=side_by_side)
