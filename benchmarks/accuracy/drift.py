@@ -51,7 +51,7 @@ def drift(
             runner.follow(kernel, true)
     rows = [
         {"method": name, "n_steps": n, "start": start}
-        | {"passes": field.methods[name, n].passes(first).update}
+        | {"passes": field.passes[name, n].update}
         | _summary(runner.errors)
         for (name, n, start), runner in runners.items()
     ]

@@ -35,7 +35,7 @@ class _LinenLayer(nn.Module):
 
     @nn.compact
     def __call__(self):
-        return self.param("kernel", nn.initializers.normal(), self.shape)
+        return self.param("kernel", nn.initializers.zeros, self.shape)
 
 
 def linen(n_steps: int) -> Method:
@@ -45,23 +45,18 @@ def linen(n_steps: int) -> Method:
         shape: tuple[int, ...]
 
         @nn.compact
-        def __call__(self):
+        def __call__(self, update_stats: bool):
             layer = nn.SpectralNorm(_LinenLayer(self.shape), n_steps=n_steps)
-            return layer(update_stats=True)
+            return layer(update_stats=update_stats)
 
     def start(kernel: Kernel, seed: int) -> Any:
-        class Cold(nn.Module):
-            @nn.compact
-            def __call__(self):
-                layer = nn.SpectralNorm(_LinenLayer(kernel.shape), n_steps=n_steps)
-                return layer(update_stats=False)
-
-        return Cold().init(jax.random.key(seed))["batch_stats"]
+        key, net = jax.random.key(seed), Net(kernel.shape)
+        return jax.jit(lambda key: net.init(key, False)["batch_stats"])(key)
 
     def step(state: Any, kernel: Any) -> tuple[Any, Any]:
         params = {"_LinenLayer_0": {"kernel": kernel}}
         variables = {"params": params, "batch_stats": state}
-        used, new = Net(kernel.shape).apply(variables, mutable=["batch_stats"])
+        used, new = Net(kernel.shape).apply(variables, True, mutable=["batch_stats"])
         return used, new["batch_stats"]
 
     return _method(start, step)

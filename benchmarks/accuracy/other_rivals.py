@@ -62,7 +62,7 @@ def keras_layer(n_steps: int) -> Method:
     class Layer(keras.layers.Layer):
         def __init__(self, shape: tuple[int, ...]):
             super().__init__()
-            self.kernel = self.add_weight(shape=shape, name="kernel")
+            self.kernel = self.add_weight(shape=shape, initializer="zeros")
             self.built = True
 
         def call(self, inputs: Any) -> Any:

@@ -1,7 +1,7 @@
 """specjax: the two functions, and the two rooms inside them that take passes over W."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,19 @@ from benchmarks.accuracy.passes import compiled_passes, reads
 _MAP = sx.Matrix()
 
 
+class Room(NamedTuple):
+    """Sigma from each seed, and the passes over W that one of them took."""
+
+    sigmas: list[float]
+    passes: int
+
+
 def functions(n_steps: int) -> Method:
     """Returns `sn_init` and `sn_apply`; u starts where `sn_init` has brought it."""
 
     def start(kernel: Kernel, seed: int) -> Any:
-        return sx.sn_init(_params(kernel), key=jax.random.key(seed), kernels=_rule)
+        key = jax.random.key(seed) if seed else None  # without one: its fixed start
+        return sx.sn_init(_params(kernel), key=key, kernels=_rule)
 
     @jax.jit
     def step(state: Any, kernel: Kernel) -> tuple[Array, Any]:
@@ -32,37 +40,37 @@ def functions(n_steps: int) -> Method:
     return Method(start, step, as_it_is, passes)
 
 
-def krylov(kernel: Kernel, seed: int, n_steps: int) -> tuple[float, int]:
-    """Returns sigma after `warm_up` with so many steps, and the passes that it took."""
-    start = _random(kernel, seed)
+def krylov(kernel: Kernel, n_steps: int, n_seeds: int) -> Room:
+    """Returns sigma after `warm_up` with so many steps, each time from a random u."""
 
     @jax.jit
-    def sigma(kernel: Array) -> Array:
-        u, u2 = sx.warm_up(kernel, start, _MAP, n_steps)
+    def sigma(start: Array, kernel: Array) -> Array:
+        u, u2 = sx.warm_up(kernel, start[0], _MAP, n_steps)
         return sx.power_iteration(kernel, u, u2, _MAP, n_steps=0).sigma
 
-    return _measured(sigma, kernel)
+    return _measured(sigma, kernel, n_seeds)
 
 
-def two_vectors(kernel: Kernel, seed: int, n_steps: int) -> tuple[float, int]:
-    """Returns sigma after cold power steps with u and u2, and the passes they took."""
-    starts = _random(kernel, seed), _random(kernel, seed + 1000)
+def two_vectors(kernel: Kernel, n_steps: int, n_seeds: int) -> Room:
+    """Returns sigma after so many power steps, from a random u and u2."""
 
     @jax.jit
-    def sigma(kernel: Array) -> Array:
-        return sx.power_iteration(kernel, *starts, _MAP, n_steps=n_steps).sigma
+    def sigma(start: Array, kernel: Array) -> Array:
+        return sx.power_iteration(kernel, *start, _MAP, n_steps=n_steps).sigma
 
-    return _measured(sigma, kernel)
+    return _measured(sigma, kernel, n_seeds)
 
 
-def _measured(sigma: Any, kernel: Kernel) -> tuple[float, int]:
-    compiled = sigma.lower(kernel).compile()
-    return float(compiled(kernel)), reads(compiled.as_text(), kernel.size)
+def _measured(sigma: Any, kernel: Kernel, n_seeds: int) -> Room:
+    compiled = sigma.lower(_random(kernel, 0), kernel).compile()
+    passes = reads(compiled.as_text(), kernel.size)
+    found = [float(compiled(_random(kernel, s), kernel)) for s in range(n_seeds)]
+    return Room(found, passes)
 
 
 def _random(kernel: Kernel, seed: int) -> Array:
-    u = np.random.default_rng(seed).standard_normal(kernel.shape[-1])
-    return jnp.asarray(u / np.linalg.norm(u), jnp.float32)
+    pair = np.random.default_rng(seed).standard_normal((2, kernel.shape[-1]))
+    return jnp.asarray(pair / np.linalg.norm(pair, axis=1, keepdims=True), jnp.float32)
 
 
 def _params(kernel: Any) -> dict[str, Any]:

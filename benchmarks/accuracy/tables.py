@@ -9,11 +9,19 @@ _STARTS = {"own": "its own start", "converged": "a converged start"}
 
 def tables(results: dict[str, Any]) -> str:
     """Returns every table, with a line for each rival that is not installed."""
-    parts = [_cold(one, results) for one in results["cold"]]
+    parts = [_passes(results["passes"])]
+    parts += [_cold(one, results) for one in results["cold"]]
     parts += [_drift(results, start) for start in STARTS]
     parts.append(_gan(results["gan"]))
     lines = [f"{name}: not measured, {why}" for name, why in results["missing"].items()]
     return "\n\n".join(parts + lines)
+
+
+def _passes(counted: list[dict[str, Any]]) -> str:
+    header = ["method", "power steps", "passes at its start", "passes an update"]
+    rows = [[row["method"], *map(str, list(row.values())[1:])] for row in counted]
+    title = "Passes over W, besides that of the division"
+    return f"{title}\n\n{_table(header, rows)}"
 
 
 def _cold(one: dict[str, Any], results: dict[str, Any]) -> str:
