@@ -17,8 +17,8 @@ _DIMENSIONS = (1, 2, 4, 8, 16, 32, 48, 64)
 def cold(field: Field, trajectory: Trajectory, n_seeds: int) -> dict[str, Any]:
     """Returns each method's curve: updates, passes so far, and the error of sigma.
 
-    The error is ``|sigma / true - 1|``, the median over starts from `n_seeds` seeds. The
-    two functions inside specjax are measured from a random u in the same way, after
+    The error is ``|sigma / true - 1|``, the median over starts from `n_seeds` seeds.
+    The two functions inside specjax are measured from a random u in the same way, after
     fewer numbers of steps if there is one seed.
     """
     kernel = trajectory.first()
@@ -35,7 +35,9 @@ def cold(field: Field, trajectory: Trajectory, n_seeds: int) -> dict[str, Any]:
 def _curve(
     method: Method, passes: Passes, kernel: Kernel, true: float, n_seeds: int
 ) -> dict[str, Any]:
-    runs = [_errors(method, method.layout(kernel), true, seed) for seed in range(n_seeds)]
+    runs = [
+        _errors(method, method.layout(kernel), true, seed) for seed in range(n_seeds)
+    ]
     errors = np.median(runs, axis=0)
     return {
         "updates": list(_SHOWN),
@@ -53,7 +55,7 @@ def _errors(method: Method, kernel: Kernel, true: float, seed: int) -> list[floa
 
 
 def _room_curve(room: Any, kernel: Kernel, true: float, n_seeds: int) -> dict[str, Any]:
-    dimensions = _DIMENSIONS if n_seeds > 1 else _DIMENSIONS[1::2]
+    dimensions = _DIMENSIONS if n_seeds > 1 else _DIMENSIONS[2::3]
     found = [room(kernel, n, n_seeds) for n in dimensions]
     return {
         "updates": list(dimensions),

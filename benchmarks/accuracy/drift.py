@@ -1,4 +1,4 @@
-"""Warm: the kernels drift 1 % at each update, and every method follows the same ones."""
+"""Warm: the kernels drift 1 % at each update, the same ones for every method."""
 
 from typing import Any
 

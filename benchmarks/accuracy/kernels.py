@@ -46,7 +46,7 @@ class Trajectory(NamedTuple):
 def trajectories(quick: bool) -> list[Trajectory]:
     """Returns the four trajectories; the quick ones are smaller."""
     dense, conv, gap = (
-        ((256, 1152), (3, 3, 64, 128), (256, 512))
+        ((256, 512), (3, 3, 32, 64), (256, 512))  # one shape: compiled once
         if quick
         else ((1024, 4608), (3, 3, 512, 512), (512, 1024))
     )
@@ -62,8 +62,10 @@ def trajectories(quick: bool) -> list[Trajectory]:
 
 
 def _overtaking(n: int, t: float) -> np.ndarray:
-    """The first singular value sinks to .9, the second rises to 1; half-way they meet."""
-    return np.concatenate([[1 - 0.1 * t, 0.9 + 0.1 * t], 0.8 * 0.99 ** np.arange(n - 2)])
+    """The first singular value sinks to .9, the second rises to 1; they meet half-way."""
+    return np.concatenate(
+        [[1 - 0.1 * t, 0.9 + 0.1 * t], 0.8 * 0.99 ** np.arange(n - 2)]
+    )
 
 
 def _designed(

@@ -56,7 +56,9 @@ def two_vectors(kernel: Kernel, n_steps: int, n_seeds: int) -> Room:
 
     @jax.jit
     def sigma(start: Array, kernel: Array) -> Array:
-        return sx.power_iteration(kernel, *start, _MAP, n_steps=n_steps).sigma
+        return sx.power_iteration(
+            kernel, start[0], start[1], _MAP, n_steps=n_steps
+        ).sigma
 
     return _measured(sigma, kernel, n_seeds)
 

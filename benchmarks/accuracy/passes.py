@@ -84,7 +84,9 @@ def _rounds(line: Instruction) -> int:
         return 1
     known = _ROUNDS.search(line.attributes)
     if not known:
-        raise ValueError(f"{line.name} is a loop of unknown length: expected a known one.")
+        raise ValueError(
+            f"{line.name} is a loop of unknown length: expected a known one."
+        )
     return int(known[1])
 
 
@@ -114,4 +116,3 @@ def dispatched_reads(torch: Any, size: int, function: Callable[[], Any]) -> int:
     with Counter():
         function()
     return count
-

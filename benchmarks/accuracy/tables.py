@@ -62,10 +62,10 @@ def _drift(results: dict[str, Any], start: str) -> str:
     for i, row in enumerate(drifts[0]["rows"]):
         if row["start"] == start:
             same = [one["rows"][i] for one in drifts]
-            cells = [
-                f"{_number(r['largest'])} / {_number(r['median'])}" for r in same
-            ]
-            rows.append([row["method"], f"{row['n_steps']}", f"{row['passes']}", *cells])
+            cells = [f"{_number(r['largest'])} / {_number(r['median'])}" for r in same]
+            rows.append(
+                [row["method"], f"{row['n_steps']}", f"{row['passes']}", *cells]
+            )
     title = (
         f"{drifts[0]['updates']} updates with a drift of 1 %, from {_STARTS[start]}: "
         "relative error of sigma, largest / median"
