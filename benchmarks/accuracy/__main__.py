@@ -2,8 +2,8 @@
 
     python -m benchmarks.accuracy [--quick] [--out DIR]
 
-Device: a CPU with 2 cores. Time: about 15 minutes; with --quick under one. Without torch
-or keras their rows are left out, and a line says so.
+Device: a CPU with 2 cores. Time: about 10 minutes; with --quick about one. Without
+torch or keras their rows are left out, and a line says so.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from benchmarks.accuracy.measure import run
 def main() -> None:
     """Reads the command line and measures."""
     add = (parser := argparse.ArgumentParser(description=__doc__)).add_argument
-    add("--quick", action="store_true", help="smaller kernels, under a minute")
+    add("--quick", action="store_true", help="smaller kernels, about a minute")
     add("--out", type=Path, help="a folder for JSON, tables and figures")
     options = parser.parse_args()
     results = run(options.quick, options.out)

@@ -1,8 +1,8 @@
 """The four libraries on jax: flax's two layers, haiku's and equinox'.
 
 Each wraps a layer that has the kernel and shows it, so that what comes out is what the
-library's own code made of it. Their code, at one power step: ``v = u W^T``, ``u = v W``,
-``sigma = (v W) u^T``: three products, of which XLA merges the last two. Equinox has
+library's own code made of it. Their code, at one power step: ``v = u W^T``,
+``u = v W``, ``sigma = (v W) u^T``: three products; XLA merges the last two. Equinox has
 ``sigma = u W v`` after ``v = W^T u``, which is a third, and starts with 15 steps, the
 others from a random u. (Haiku's init returns a sigma as well, which costs a step's
 passes and is not used.)

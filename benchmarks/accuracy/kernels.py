@@ -62,7 +62,7 @@ def trajectories(quick: bool) -> list[Trajectory]:
 
 
 def _overtaking(n: int, t: float) -> np.ndarray:
-    """The first singular value sinks to .9, the second rises to 1; they meet half-way."""
+    """The first singular value sinks to .9, the second rises to 1: they cross."""
     return np.concatenate(
         [[1 - 0.1 * t, 0.9 + 0.1 * t], 0.8 * 0.99 ** np.arange(n - 2)]
     )

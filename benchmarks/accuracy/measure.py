@@ -25,7 +25,7 @@ def run(quick: bool, out: Path | None) -> dict[str, Any]:
     """Measures, prints the tables and returns the numbers.
 
     Args:
-        quick: smaller kernels, one seed, fewer updates of the GAN: under a minute.
+        quick: smaller kernels, one seed, fewer updates of the GAN: a minute.
         out: a folder for ``accuracy.json``, ``accuracy.md`` and the two figures.
     """
     begin = time.perf_counter()

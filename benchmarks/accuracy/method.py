@@ -14,10 +14,12 @@ class Passes(NamedTuple):
     Attributes:
         start: to make the state, once.
         update: for one update with its power steps, sigma included.
+        copies: that an update writes of the kernel, besides the normalized one.
     """
 
     start: int
     update: int
+    copies: int = 0
 
 
 class Method(NamedTuple):

@@ -43,7 +43,7 @@ def torch_layer(n_steps: int) -> Method:
         with torch.no_grad():
             return Passes(
                 dispatched_reads(torch, kernel.size, lambda: again(weight)),
-                dispatched_reads(torch, kernel.size, lambda: layer.weight) - 1,
+                dispatched_reads(torch, kernel.size, lambda: layer.weight),
             )
 
     return Method(start, step, out_first, passes)

@@ -1,10 +1,14 @@
-"""Counts the passes over a kernel: how often what runs reads an array of its size.
+"""Counts the passes over a kernel: how often what runs makes a smaller array of it.
 
-In the text of a program compiled for the CPU an instruction (a fusion, a dot, a copy)
-reads the kernel once, however often it uses it, and as often as its loop runs. What XLA
-has merged or dropped is not counted: under jit it finds that flax's third product,
-``v W`` for sigma, is the one before it. Torch has no compiler in between: there it is
-the operations that its dispatcher sees.
+In the text of a program compiled for the CPU an instruction (a fusion, a dot) reads the
+kernel once, however often it uses it, and as often as its loop runs. What XLA has
+merged or dropped is not counted: under jit it finds that flax's third product, ``v W``
+for sigma, is the one before it. Torch has no compiler in between: there it is the
+operations that its dispatcher sees.
+
+What makes an array as large as the kernel is no pass. One is the division, which all of
+them have; others are copies, counted beside: for a large kernel XLA's compiler for the
+CPU writes ``W^T`` in memory for the rivals' ``u W^T``. Another compiler may not.
 """
 
 import math
@@ -37,39 +41,58 @@ def compiled_passes(
     kernel = layout(kernel)
     state = start(kernel, 0)
     starting = jax.jit(lambda kernel: start(kernel, 0))
+    starts = _program(starting, jnp.asarray(kernel))
+    updates = _program(jax.jit(step), state, jnp.asarray(kernel))
     return Passes(
-        start=_reads_of(starting, jnp.asarray(kernel)),
-        update=_reads_of(jax.jit(step), state, jnp.asarray(kernel)) - 1,
+        start=reads(starts, kernel.size),
+        update=reads(updates, kernel.size),
+        copies=writes(updates, kernel.size) - 1,
     )
 
 
-def _reads_of(jitted: Any, *arguments: Any) -> int:
-    text = jitted.lower(*arguments).compile(_SLOW_CODE).as_text()
-    return reads(text, arguments[-1].size)
+def _program(jitted: Any, *arguments: Any) -> str:
+    return jitted.lower(*arguments).compile(_SLOW_CODE).as_text()
 
 
 def reads(text: str, size: int) -> int:
-    """Returns how often a program reads an array of `size` elements, loops unrolled.
+    """Returns how often a program makes something smaller of an array of `size`.
 
     Args:
-        text: of the compiled program.
+        text: of the compiled program; what is in loops counts in each round.
         size: elements of the kernel, in float32 (a mask of its shape is none); no
             vector may have as many.
     """
     program = parse(text)
-    return _reads(program, program.entry, size)
+
+    def read(line: Instruction, large: set[str]) -> int:
+        return 0 if line.name in large else len(large & set(line.operands))
+
+    return _total(program, program.entry, size, read)
 
 
-def _reads(program: Program, name: str, size: int) -> int:
+def writes(text: str, size: int) -> int:
+    """Returns how often a program writes an array of `size` elements, as `reads`."""
+    program = parse(text)
+    return _total(
+        program, program.entry, size, lambda line, large: int(line.name in large)
+    )
+
+
+def _total(
+    program: Program,
+    name: str,
+    size: int,
+    count: Callable[[Instruction, set[str]], int],
+) -> int:
     lines = program.computations[name]
     large = {line.name for line in lines if _has_size(line.shape, size)}
     total = 0
     for line in lines:
         if line.operation not in _FREE:
-            total += len(large & set(line.operands))
+            total += count(line, large)
             continue
         called = [
-            _reads(program, other, size)
+            _total(program, other, size, count)
             for other in _COMPUTATION.findall(line.attributes)
             if other in program.computations
         ]
@@ -96,21 +119,17 @@ def _has_size(shape: str, size: int) -> bool:
 
 
 def dispatched_reads(torch: Any, size: int, function: Callable[[], Any]) -> int:
-    """Returns how many of torch's operations read a tensor of `size` elements.
-
-    A view (a transposition, say) gives the same memory another name: it reads nothing.
-    """
+    """Returns how many operations of torch make something smaller of such a tensor."""
     count = 0
 
     class Counter(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             nonlocal count
             result = func(*args, **(kwargs or {}))
-            large = [a for a in args if torch.is_tensor(a) and a.numel() == size]
-            if func is torch.ops.aten.new_empty.default:  # asks for the dtype alone
-                return result
-            place = getattr(result, "data_ptr", lambda: None)()
-            count += bool(large) and all(a.data_ptr() != place for a in large)
+            large = any(torch.is_tensor(a) and a.numel() == size for a in args)
+            # `new_empty` asks a tensor for its dtype, and reads nothing.
+            reading = large and func is not torch.ops.aten.new_empty.default
+            count += reading and result.numel() != size
             return result
 
     with Counter():

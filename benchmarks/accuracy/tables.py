@@ -19,8 +19,9 @@ def tables(results: dict[str, Any]) -> str:
 
 def _passes(counted: list[dict[str, Any]]) -> str:
     header = ["method", "power steps", "passes at its start", "passes an update"]
+    header.append("copies of W an update")
     rows = [[row["method"], *map(str, list(row.values())[1:])] for row in counted]
-    title = "Passes over W, besides that of the division"
+    title = "Passes over W for sigma, and what is written beside the normalized kernel"
     return f"{title}\n\n{_table(header, rows)}"
 
 
@@ -76,13 +77,14 @@ def _drift(results: dict[str, Any], start: str) -> str:
 def _gan(gan: dict[str, Any]) -> str:
     """The norms at the first update, and over all of them."""
     header = ["method", "update 1", "update 10", f"largest of {gan['updates']}", "last"]
-    header.append("updates above 1.01")
+    header.append("mean")
     rows = []
     for name, found in gan["norms"].items():
         pairs = list(zip(found["largest"], found["median"], strict=True))
         shown = [pairs[0], pairs[min(9, len(pairs) - 1)], max(pairs), pairs[-1]]
         cells = [f"{largest:.4f} / {median:.4f}" for largest, median in shown]
-        rows.append([name, *cells, f"{sum(x > 1.01 for x in found['largest'])}"])
+        means = [sum(part) / len(part) for part in zip(*pairs, strict=True)]
+        rows.append([name, *cells, f"{means[0]:.4f} / {means[1]:.4f}"])
     title = (
         f"The GAN's first {gan['updates']} updates: norm of D's normalized kernels, "
         "largest / median of the kernels (the bound is 1)"
