@@ -4,6 +4,7 @@ The example trains on the digits with specjax. Its raw discriminator kernels, be
 each update, are the sequence that every method follows, each from its own start.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,12 +47,17 @@ def discriminators(n_updates: int) -> Iterator[Kernels]:
     """Yields D's raw kernels before each update of a training run, from the first."""
     config = _config(n_updates)
     mesh, data = make_mesh(None), load(config.dataset, None)
-    state, step = first_state(config, mesh), make_train_step(config, mesh)
+    state = first_state(config, mesh)
     rows = batches(len(data), config.batch_size, config.seed, first_step=0)
-    for _ in range(n_updates):
+    real = (images_on(mesh, data, batch) for batch in rows)
+    first = next(real)
+    # Compiled in haste: there are few steps to run.
+    lowered = make_train_step(config, mesh).lower(state, first)
+    step = lowered.compile({"xla_backend_optimization_level": 0})
+    for images in itertools.islice(itertools.chain([first], real), n_updates):
         # A copy: the step takes the state's memory.
         yield {k: np.array(v["kernel"]) for k, v in state.discriminator.items()}
-        state, _ = step(state, images_on(mesh, data, next(rows)))
+        state, _ = step(state, images)
 
 
 def _config(n_updates: int) -> Config:
