@@ -52,7 +52,8 @@ def discriminators(n_updates: int) -> Iterator[Kernels]:
     real = (images_on(mesh, data, batch) for batch in rows)
     first = next(real)
     # Compiled in haste: there are few steps to run.
-    lowered = make_train_step(config, mesh).lower(state, first)
+    jitted: Any = make_train_step(config, mesh)
+    lowered = jitted.lower(state, first)
     step = lowered.compile({"xla_backend_optimization_level": 0})
     for images in itertools.islice(itertools.chain([first], real), n_updates):
         # A copy: the step takes the state's memory.

@@ -41,12 +41,14 @@ def error_against_passes(results: dict[str, Any]) -> Figure:
     cells = figure.subplots(2, 4, sharey="row")
     for panel, one in zip(cells[0], results["cold"], strict=False):
         _draw_cold(panel, one)
-    for panel, one in zip(cells[1], results["drift"], strict=True):
+    for panel, one in zip(cells[1], results["drift"], strict=False):
         _draw_drift(panel, one)
     cells[0, 0].set_ylabel("cold: relative error of sigma")
     cells[1, 0].set_ylabel("drifting 1 %: largest error\nin 200 updates")
     names = list(results["cold"][0]["curves"])
-    cells[0, 3].set_axis_off()
+    for panel in cells.flat:
+        if not panel.lines:
+            panel.set_axis_off()
     cells[0, 3].legend(handles=[_key(name) for name in names], loc="center", fontsize=9)
     return figure
 
