@@ -25,7 +25,8 @@ def run(quick: bool, out: Path | None) -> dict[str, Any]:
     """Measures, prints the tables and returns the numbers.
 
     Args:
-        quick: smaller kernels without the convolution, one seed, fewer updates of the GAN: a minute.
+        quick: smaller kernels without the convolution, one seed, fewer updates of the
+            GAN, every second of its kernels: about a minute.
         out: a folder for ``accuracy.json``, ``accuracy.md`` and the two figures.
     """
     begin = time.perf_counter()
