@@ -1,0 +1,73 @@
+"""The commands: measure, print a table, write JSON."""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.rivals import measure, tpu_counts
+from benchmarks.rivals.about import about
+from benchmarks.rivals.field import FIELD, Rival
+from benchmarks.rivals.nets import NETS
+from benchmarks.rivals.table import counts_table, times_table
+
+# Wide enough for the tables where the output is no terminal.
+_CONSOLE = Console(width=None if sys.stdout.isatty() else 120)
+
+
+def chosen(pattern: str) -> list[Rival]:
+    """Returns the rivals whose name has the pattern, and their plain steps.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    found = [r for r in FIELD if r.plain and re.search(pattern, r.name)]
+    if not found:
+        names = ", ".join(repr(r.name) for r in FIELD if r.plain)
+        raise ValueError(f"No rival has {pattern!r} in its name; there are {names}.")
+    plain = {rival.plain for rival in found}
+    return [r for r in FIELD if r in found or r.name in plain]
+
+
+def step(
+    nets: Sequence[str], rivals: Sequence[Rival], *, quick: bool, out: Path | None
+) -> None:
+    """Times the training steps, and counts them by the compiler of this device."""
+    rounds = measure.Rounds(1, 7) if quick else measure.Rounds(3, 25)
+    rows: list[Any] = []
+    for name in nets:
+        case = NETS[name]
+        batch = case.quick_batch if quick else case.batch
+        rows += measure.measure(name, case, batch, rounds, rivals, _say)
+        _write(out, "step.json", rows)
+    _CONSOLE.print(times_table(rows), counts_table(rows, "cpu"), sep="\n")
+
+
+def counts(
+    nets: Sequence[str], rivals: Sequence[Rival], *, quick: bool, out: Path | None
+) -> None:
+    """Counts the training steps by the TPU compiler."""
+    rows: list[Any] = []
+    for name in nets:
+        case = NETS[name]
+        found = tpu_counts.measure(
+            name, case, case.batch, little_effort=quick, rivals=rivals, say=_say
+        )
+        rows += found
+        _write(out, "counts.json", rows)
+    _CONSOLE.print(counts_table(rows, "tpu"))
+
+
+def _say(what: str) -> None:
+    _CONSOLE.print(f"[dim]{what}[/dim]")
+
+
+def _write(out: Path | None, name: str, rows: list[Any]) -> None:
+    if out is None:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    (out / name).write_text(json.dumps(about() | {"rows": rows}, indent=1) + "\n")
