@@ -5,18 +5,18 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
 from benchmarks.rivals import measure, tpu_counts
 from benchmarks.rivals.about import about
 from benchmarks.rivals.field import FIELD, Rival
-from benchmarks.rivals.nets import NETS
+from benchmarks.rivals.nets import COUNTED, NETS
 from benchmarks.rivals.table import counts_table, times_table
 
 # Wide enough for the tables where the output is no terminal.
-_CONSOLE = Console(width=None if sys.stdout.isatty() else 120)
+_CONSOLE = Console(width=None if sys.stdout.isatty() else 130)
 
 
 def chosen(pattern: str) -> list[Rival]:
@@ -33,32 +33,59 @@ def chosen(pattern: str) -> list[Rival]:
     return [r for r in FIELD if r in found or r.name in plain]
 
 
-def step(
-    nets: Sequence[str], rivals: Sequence[Rival], *, quick: bool, out: Path | None
-) -> None:
+class Options(NamedTuple):
+    """What the command line says.
+
+    Attributes:
+        nets: names; empty: all.
+        rivals: which.
+        passes: in which real and fake inputs go through the network: 1 or 2.
+        quick: whether to be done in minutes.
+        out: a folder for the numbers, or None.
+    """
+
+    nets: Sequence[str]
+    rivals: Sequence[Rival]
+    passes: int
+    quick: bool
+    out: Path | None
+
+
+def step(options: Options) -> None:
     """Times the training steps, and counts them by the compiler of this device."""
-    rounds = measure.Rounds(1, 7) if quick else measure.Rounds(3, 25)
+    rounds = measure.Rounds(1, 7) if options.quick else measure.Rounds(3, 25)
     rows: list[Any] = []
-    for name in nets:
-        case = NETS[name]
-        batch = case.quick_batch if quick else case.batch
-        rows += measure.measure(name, case, batch, rounds, rivals, _say)
-        _write(out, "step.json", rows)
+    for name in options.nets or NETS:
+        case = COUNTED[name]
+        batch = case.quick_batch if options.quick else case.batch
+        rows += measure.measure(
+            name,
+            case,
+            batch,
+            rounds,
+            passes=options.passes,
+            rivals=options.rivals,
+            say=_say,
+        )
+        _write(options.out, "step.json", rows)
     _CONSOLE.print(times_table(rows), counts_table(rows, "cpu"), sep="\n")
 
 
-def counts(
-    nets: Sequence[str], rivals: Sequence[Rival], *, quick: bool, out: Path | None
-) -> None:
+def counts(options: Options) -> None:
     """Counts the training steps by the TPU compiler."""
     rows: list[Any] = []
-    for name in nets:
-        case = NETS[name]
-        found = tpu_counts.measure(
-            name, case, case.batch, little_effort=quick, rivals=rivals, say=_say
+    for name in options.nets or COUNTED:
+        case = COUNTED[name]
+        rows += tpu_counts.measure(
+            name,
+            case,
+            case.batch,
+            little_effort=options.quick,
+            passes=options.passes,
+            rivals=options.rivals,
+            say=_say,
         )
-        rows += found
-        _write(out, "counts.json", rows)
+        _write(options.out, "counts.json", rows)
     _CONSOLE.print(counts_table(rows, "tpu"))
 
 

@@ -32,6 +32,8 @@ def measure(
     case: Case,
     batch: int,
     rounds: Rounds,
+    *,
+    passes: int = 1,
     rivals: Sequence[Rival] = FIELD,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterable[Row]:
@@ -46,10 +48,11 @@ def measure(
         case: the network.
         batch: real inputs, and as many fake.
         rounds: how often.
+        passes: in which real and fake inputs go through the network: 1 or 2.
         rivals: with the plain step of each framework among them.
         say: is told what is done.
     """
-    about = problem(case.net, case.image_shape)
+    about = problem(case.net, case.image_shape, passes)
     inputs = _inputs((batch, *case.image_shape))
     for plain in (rival for rival in rivals if rival.plain is None):
         group = [rival for rival in rivals if plain.name in (rival.name, rival.plain)]

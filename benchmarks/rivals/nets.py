@@ -131,3 +131,8 @@ NETS: dict[str, Case] = {
     "mlp60": Case(functools.partial(mlp, width=256, depth=60), (256,), 64, 64),
     "vit": Case(vit, (224, 224, 3), 1, 1),
 }
+
+# What only a compiler sees, and needs no time to run.
+COUNTED = NETS | {
+    "resnet_d_512": Case(functools.partial(resnet_d, channels=512), (32, 32, 3), 16, 16)
+}

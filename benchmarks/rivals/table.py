@@ -6,7 +6,14 @@ from typing import Any
 from rich.table import Table
 
 Row = dict[str, Any]
-_COUNTS = ("flops", "bytes", "fusions", "instructions", "temporary_bytes")
+# What is counted, its unit in the table, and how many make up one.
+_COUNTS = {
+    "flops": ("GFLOP", 1e9),
+    "bytes": ("MB", 1e6),
+    "fusions": ("fusions", 1),
+    "instructions": ("instructions", 1),
+    "temporary_bytes": ("temporary MB", 1e6),
+}
 
 
 def times_table(rows: Sequence[Row]) -> Table:
@@ -25,9 +32,8 @@ def counts_table(rows: Sequence[Row], compiler: str) -> Table:
         rows: of the measurement.
         compiler: "cpu" or "tpu".
     """
-    columns = tuple(name.replace("_", " ") for name in _COUNTS)
     title = f"Counts of the {compiler.upper()} compiler, over the plain step's"
-    table = _table(title, columns)
+    table = _table(title, tuple(unit for unit, _ in _COUNTS.values()))
     for row in rows:
         if compiler in row:
             _add(table, row, _counts(row, _plain_of(row, rows), compiler))
@@ -72,10 +78,16 @@ def _over(phase: Row) -> str:
 def _counts(row: Row, plain: Row | None, compiler: str) -> list[str]:
     found = row[compiler]
     if plain is None:
-        return [f"{found[name]:,}" for name in _COUNTS]
-    return [_more(found[name], plain[compiler][name]) for name in _COUNTS]
+        return [f"{found[name] / one:,.4g}" for name, (_, one) in _COUNTS.items()]
+    base = plain[compiler]
+    return [
+        _more(found[name] - base[name], base[name], one)
+        for name, (_, one) in _COUNTS.items()
+    ]
 
 
-def _more(number: int, plain: int) -> str:
-    share = f" ({number / plain - 1:+.1%})" if plain else ""
-    return f"{number - plain:+,}{share}"
+def _more(more: int, plain: int, one: float) -> str:
+    """Returns whole numbers as they are, others as a share of the plain step's."""
+    if one == 1 or plain == 0:
+        return f"{more / one:+,.4g}"
+    return f"{more / plain:+.2%}"

@@ -28,6 +28,7 @@ def measure(
     batch: int,
     *,
     little_effort: bool,
+    passes: int = 1,
     rivals: Sequence[Rival] = FIELD,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterable[Row]:
@@ -38,10 +39,11 @@ def measure(
         case: the network.
         batch: real inputs, and as many fake.
         little_effort: whether the compiler is not to search.
+        passes: in which real and fake inputs go through the network: 1 or 2.
         rivals: which to count.
         say: is told what is done.
     """
-    about = problem(case.net, case.image_shape)
+    about = problem(case.net, case.image_shape, passes)
     chip = SingleDeviceSharding(tpu_devices(CHIP, 1)[0])
     for rival in rivals:
         if rival.missing():

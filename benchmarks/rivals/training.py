@@ -45,34 +45,64 @@ def adam() -> optax.GradientTransformation:
     return optax.adam(RATE, BETA1, BETA2)
 
 
+def scores_of_both(
+    call: Callable[[Any], Any], real: Any, fake: Any, *, passes: int
+) -> tuple[Scores, Scores]:
+    """Returns the scores of real and of fake inputs.
+
+    Args:
+        call: the network on a batch; keeps by itself what it carries.
+        real: a batch.
+        fake: another.
+        passes: 1: both as one batch, so that a wrapped layer normalizes once. 2: one
+            after the other, as much GAN code has it; a wrapped layer normalizes twice.
+    """
+    if passes == 2:
+        return call(real), call(fake)
+    one, other = jnp.split(call(jnp.concatenate([real, fake])), 2)
+    return one, other
+
+
 def functional(
     forward: Callable[[Tree, Tree, Any], tuple[Scores, Tree]],
     params: Tree,
     state: Tree,
+    *,
+    passes: int,
     tx: optax.GradientTransformation | None = None,
+    prepare: Callable[[Tree, Tree], tuple[Tree, Tree]] | None = None,
 ) -> Training:
     """Returns the training of a pure function.
-
-    Real and fake are one batch, so that each kernel is normalized once in a step.
 
     Args:
         forward: takes params, state and inputs; returns scores and the new state.
         params: trained.
         state: carried, not trained.
+        passes: as for `scores_of_both`.
         tx: the optimizer; None: Adam.
+        prepare: takes params and state, once in a step, to those that `forward` takes.
     """
     tx = adam() if tx is None else tx
+    prepared = prepare or (lambda params, state: (params, state))
 
     def step(carried: Tree, real: Any, fake: Any) -> tuple[Tree, Array]:
         params, state, moments = carried
 
         def loss(params: Tree) -> tuple[Array, Tree]:
-            scores, new = forward(params, state, jnp.concatenate([real, fake]))
-            return hinge(*jnp.split(scores, 2)), new
+            used, new = prepared(params, state)
+
+            def call(x: Any) -> Scores:
+                nonlocal new
+                scores, new = forward(used, new, x)
+                return scores
+
+            return hinge(*scores_of_both(call, real, fake, passes=passes)), new
 
         (value, state), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         updates, moments = tx.update(gradient, moments, params)
         return (optax.apply_updates(params, updates), state, moments), value
 
-    carried = (params, state, tx.init(params))
-    return Training(step, carried, lambda held, x: forward(held[0], held[1], x)[0])
+    def scores(carried: Tree, x: Any) -> Scores:
+        return forward(*prepared(carried[0], carried[1]), x)[0]
+
+    return Training(step, (params, state, tx.init(params)), scores)

@@ -46,12 +46,21 @@ Layer = Dense | Conv | Numbers
 
 
 class Problem(NamedTuple):
-    """A network, the shape of one input, its layers by name and their numbers."""
+    """A network to train.
+
+    Attributes:
+        net: the network.
+        image_shape: of one input, channels last.
+        layers: by name.
+        weights: their numbers.
+        passes: in which real and fake inputs go through the network: both in 1, or 2.
+    """
 
     net: Net
     image_shape: tuple[int, ...]
     layers: dict[str, Layer]
     weights: Weights
+    passes: int
 
     def one_input(self) -> jax.Array:
         """Returns a batch of one input, all zeros."""
@@ -116,10 +125,10 @@ def weights(layers: dict[str, Layer], seed: int = 0) -> Weights:
     return found
 
 
-def problem(net: Net, image_shape: tuple[int, ...]) -> Problem:
+def problem(net: Net, image_shape: tuple[int, ...], passes: int = 1) -> Problem:
     """Returns the network with its layers and weights."""
     layers = layers_of(net, image_shape)
-    return Problem(net, image_shape, layers, weights(layers))
+    return Problem(net, image_shape, layers, weights(layers), passes)
 
 
 def nested(weights: Weights) -> dict[str, Any]:

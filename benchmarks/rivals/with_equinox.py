@@ -135,7 +135,8 @@ def _training(problem: Problem, *, normalized: bool) -> Training:
         each = jax.vmap(model, axis_name="batch", in_axes=(0, None), out_axes=(0, None))
         return each(x, state)
 
-    return functional(forward, params, state)._replace(inputs=_channels_first)
+    training = functional(forward, params, state, passes=problem.passes)
+    return training._replace(inputs=_channels_first)
 
 
 def _channels_first(x: np.ndarray) -> Any:

@@ -35,7 +35,10 @@ def plain(problem: Problem) -> Training:
     """Returns the network without normalization."""
     apply = _apply(problem)
     return functional(
-        lambda params, state, x: (apply(params, x), state), _params(problem), {}
+        lambda params, state, x: (apply(params, x), state),
+        _params(problem),
+        {},
+        passes=problem.passes,
     )
 
 
@@ -46,12 +49,14 @@ def haiku(problem: Problem) -> Training:
         lambda tree: hk.SNParamsTree(ignore_regex=_NO_KERNEL)(tree)
     )
 
-    def forward(params: Any, state: Any, x: Any) -> tuple[Any, Any]:
-        used, state = normalize.apply({}, state, None, params)
-        return apply(used, x), state
-
     _, state = jax.jit(normalize.init)(jax.random.key(0), params)
-    return functional(forward, params, state)
+    return functional(
+        lambda params, state, x: (apply(params, x), state),
+        params,
+        state,
+        passes=problem.passes,
+        prepare=lambda params, state: normalize.apply({}, state, None, params),
+    )
 
 
 def _apply(problem: Problem) -> Any:

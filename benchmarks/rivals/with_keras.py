@@ -21,6 +21,7 @@ from benchmarks.rivals.training import (
     RATE,
     Training,
     hinge,
+    scores_of_both,
 )
 from benchmarks.rivals.weights import (
     Conv,
@@ -104,8 +105,15 @@ def _training(problem: Problem, *, normalized: bool) -> Training:
         params, state, moments = carried
 
         def loss(params: Any) -> tuple[Any, Any]:
-            scores, new = call(params, state, jnp.concatenate([real, fake]))
-            return hinge(*jnp.split(scores, 2)), new
+            new = state
+
+            def scores(x: Any) -> Any:
+                nonlocal new
+                y, new = call(params, new, x)
+                return y
+
+            both = scores_of_both(scores, real, fake, passes=problem.passes)
+            return hinge(*both), new
 
         (value, state), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         params, moments = adam.stateless_apply(moments, gradient, params)

@@ -64,7 +64,8 @@ class _LinenLayers(OnJax):
 
 def plain(problem: Problem) -> Training:
     """Returns the network without normalization."""
-    return functional(_apply(problem.net), nested(problem.weights), {})
+    params = nested(problem.weights)
+    return functional(_apply(problem.net), params, {}, passes=problem.passes)
 
 
 def flax(problem: Problem) -> Training:
@@ -79,19 +80,25 @@ def specjax(problem: Problem) -> Training:
 
 def functions(problem: Problem) -> Training:
     """Returns the plain network on the params that `sx.sn_apply` normalized."""
-    params, apply = nested(problem.weights), _apply(problem.net)
-
-    def forward(params: Any, state: Any, x: Any) -> tuple[Any, Any]:
-        used, state = sx.sn_apply(params, state)
-        return apply(used, {}, x)[0], state
-
-    return functional(forward, params, jax.jit(sx.sn_init)(params))
+    params = nested(problem.weights)
+    return functional(
+        _apply(problem.net),
+        params,
+        jax.jit(sx.sn_init)(params),
+        passes=problem.passes,
+        prepare=sx.sn_apply,
+    )
 
 
 def renormalized(problem: Problem) -> Training:
     """Returns the plain network with `specjax.optax.renormalize` around Adam."""
-    apply = _apply(problem.net)
-    return functional(apply, nested(problem.weights), {}, renormalize(adam()))
+    return functional(
+        _apply(problem.net),
+        nested(problem.weights),
+        {},
+        passes=problem.passes,
+        tx=renormalize(adam()),
+    )
 
 
 def _apply(net: Net) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
@@ -116,4 +123,9 @@ def _wrapped(problem: Problem, wrap: Wrap) -> Training:
         begun = LinenNet(problem.net, wrap, weights)
         return begun.init(jax.random.key(0), problem.one_input())["batch_stats"]
 
-    return functional(forward, nested(problem.weights), start(problem.weights))
+    return functional(
+        forward,
+        nested(problem.weights),
+        start(problem.weights),
+        passes=problem.passes,
+    )

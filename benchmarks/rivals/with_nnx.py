@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from benchmarks.rivals.array_ops import OnJax
-from benchmarks.rivals.training import Training, adam, hinge
+from benchmarks.rivals.training import Training, adam, hinge, scores_of_both
 from benchmarks.rivals.weights import Conv, Dense, Numbers, Problem
 from specjax import nnx as sx_nnx
 
@@ -69,21 +69,23 @@ def _made(layer: Dense | Conv) -> Any:
 
 def plain(problem: Problem) -> Training:
     """Returns the network without normalization."""
-    return _training(NnxNet(problem, lambda layer: layer))
+    return _training(NnxNet(problem, lambda layer: layer), problem.passes)
 
 
 def flax(problem: Problem) -> Training:
     """Returns the network with `flax.nnx.SpectralNorm` around each layer."""
     rngs = nnx.Rngs(0)
-    return _training(NnxNet(problem, functools.partial(nnx.SpectralNorm, rngs=rngs)))
+    return _training(
+        NnxNet(problem, functools.partial(nnx.SpectralNorm, rngs=rngs)), problem.passes
+    )
 
 
 def specjax(problem: Problem) -> Training:
     """Returns the network with `specjax.nnx.SpectralNorm` around each layer."""
-    return _training(NnxNet(problem, sx_nnx.SpectralNorm))
+    return _training(NnxNet(problem, sx_nnx.SpectralNorm), problem.passes)
 
 
-def _training(model: NnxNet) -> Training:
+def _training(model: NnxNet, passes: int) -> Training:
     optimizer = nnx.Optimizer(model, adam(), wrt=nnx.Param)
     graph, carried = nnx.split((model, optimizer))
 
@@ -91,8 +93,7 @@ def _training(model: NnxNet) -> Training:
         model, optimizer = nnx.merge(graph, carried)
 
         def loss(model: NnxNet) -> Any:
-            scores = model(jnp.concatenate([real, fake]))
-            return hinge(*jnp.split(scores, 2))
+            return hinge(*scores_of_both(model, real, fake, passes=passes))
 
         value, gradient = nnx.value_and_grad(loss)(model)
         optimizer.update(model, gradient)

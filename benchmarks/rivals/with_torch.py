@@ -129,8 +129,10 @@ def _training(problem: Problem, *, normalized: bool) -> Training:
 
     def step(carried: None, real: Any, fake: Any) -> tuple[None, Any]:
         adam.zero_grad()
-        scores = model(torch.cat([real, fake]))
-        true, false = scores.chunk(2)
+        if problem.passes == 2:
+            true, false = model(real), model(fake)
+        else:
+            true, false = model(torch.cat([real, fake])).chunk(2)
         loss = F.relu(1 - true).mean() + F.relu(1 + false).mean()
         loss.backward()
         adam.step()
