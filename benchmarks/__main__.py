@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--rivals", default="", help="a regular expression: those whose name has it")
     add("--passes", type=int, choices=(1, 2), default=1, help=_PASSES)
     add("--quick", action="store_true", help="few rounds, small batches, little effort")
-    add("--out", type=Path, help="a folder for the numbers as JSON")
+    add("--out", type=Path, help="a folder for the numbers as JSON, and pictures")
     options = parser.parse_args(arguments)
     try:
         rivals = commands.chosen(options.rivals)

@@ -13,6 +13,7 @@ from benchmarks.rivals import measure, tpu_counts
 from benchmarks.rivals.about import about
 from benchmarks.rivals.field import FIELD, Rival
 from benchmarks.rivals.nets import COUNTED, NETS
+from benchmarks.rivals.plots import of_count, of_phase, plot
 from benchmarks.rivals.table import counts_table, times_table
 
 # Wide enough for the tables where the output is no terminal.
@@ -53,7 +54,7 @@ class Options(NamedTuple):
 
 def step(options: Options) -> None:
     """Times the training steps, and counts them by the compiler of this device."""
-    rounds = measure.Rounds(1, 7) if options.quick else measure.Rounds(3, 25)
+    effort = measure.Effort(1, 3) if options.quick else measure.Effort(3, 60)
     rows: list[Any] = []
     for name in options.nets or NETS:
         case = COUNTED[name]
@@ -62,12 +63,16 @@ def step(options: Options) -> None:
             name,
             case,
             batch,
-            rounds,
+            effort,
             passes=options.passes,
             rivals=options.rivals,
             say=_say,
         )
-        _write(options.out, "step.json", rows)
+        if options.out:
+            _write(options.out, "step.json", rows)
+            for phase in ("run", "compile", "trace"):
+                path = options.out / f"step_{phase}.png"
+                plot(rows, of_phase(phase), f"time to {phase}", _device(), path)
     _CONSOLE.print(times_table(rows), counts_table(rows, "cpu"), sep="\n")
 
 
@@ -85,7 +90,11 @@ def counts(options: Options) -> None:
             rivals=options.rivals,
             say=_say,
         )
-        _write(options.out, "counts.json", rows)
+        if options.out:
+            _write(options.out, "counts.json", rows)
+            for name in ("bytes", "fusions"):
+                path = options.out / f"counts_{name}.png"
+                plot(rows, of_count(rows, "tpu", name), name, "TPU compiler, v5e", path)
     _CONSOLE.print(counts_table(rows, "tpu"))
 
 
@@ -93,8 +102,11 @@ def _say(what: str) -> None:
     _CONSOLE.print(f"[dim]{what}[/dim]")
 
 
-def _write(out: Path | None, name: str, rows: list[Any]) -> None:
-    if out is None:
-        return
+def _device() -> str:
+    found = about()
+    return f"{found['device']}, {found['cores']} cores, jax {found['versions']['jax']}"
+
+
+def _write(out: Path, name: str, rows: list[Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / name).write_text(json.dumps(about() | {"rows": rows}, indent=1) + "\n")

@@ -20,18 +20,18 @@ from benchmarks.rivals.weights import problem
 Row = dict[str, Any]
 
 
-class Rounds(NamedTuple):
-    """How often: building a step from nothing, and running it."""
+class Effort(NamedTuple):
+    """How often a step is built from nothing, and for how long a framework's run."""
 
-    build: int
-    run: int
+    builds: int
+    run_seconds: float
 
 
 def measure(
     net: str,
     case: Case,
     batch: int,
-    rounds: Rounds,
+    effort: Effort,
     *,
     passes: int = 1,
     rivals: Sequence[Rival] = FIELD,
@@ -47,7 +47,7 @@ def measure(
         net: the network's name, for the rows.
         case: the network.
         batch: real inputs, and as many fake.
-        rounds: how often.
+        effort: how often, and for how long.
         passes: in which real and fake inputs go through the network: 1 or 2.
         rivals: with the plain step of each framework among them.
         say: is told what is done.
@@ -61,11 +61,11 @@ def measure(
             continue
         say(f"{net}: {', '.join(rival.name for rival in group)}")
         trainings = {rival.name: rival.prepare(about) for rival in group}
-        built = phases.build(trainings, inputs, rounds.build)
+        built = phases.build(trainings, inputs, effort.builds)
         times = {
             "trace": built.trace,
             "compile": built.compile,
-            "run": phases.run(built.ready, rounds.run),
+            "run": phases.run(built.ready, effort.run_seconds),
         }
         for rival in group:
             row = _head(net, batch, rival) | _phases(times, rival)
@@ -92,12 +92,13 @@ def _head(net: str, batch: int, rival: Rival) -> Row:
     }
 
 
-def _phases(times: dict[str, phases.Times], rival: Rival) -> Row:
+def _phases(by_phase: dict[str, phases.Times], rival: Rival) -> Row:
     row: Row = {}
-    for phase, by_name in times.items():
+    for phase, by_name in by_phase.items():
         if rival.name not in by_name:
             continue
-        row[phase] = {"seconds": spread(by_name[rival.name]).median}
+        times = by_name[rival.name]
+        row[phase] = {"seconds": spread(times).median, "rounds": len(times)}
         if rival.plain is not None:
             row[phase]["ratio"] = list(ratio(by_name, rival.name, rival.plain))
     return row

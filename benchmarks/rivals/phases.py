@@ -59,16 +59,27 @@ def build(trainings: dict[str, Training], inputs: Any, n_rounds: int) -> Built:
     return Built(ready, trace, compile_)
 
 
-def run(ready: dict[str, Ready], n_rounds: int) -> Times:
-    """Returns the seconds that each step took, after one that does not count."""
-    times: Times = {name: [] for name in ready}
+def run(ready: dict[str, Ready], seconds: float) -> Times:
+    """Returns the seconds that each step took, after two that do not count.
+
+    Args:
+        ready: the steps by name.
+        seconds: in which as many rounds are made as fit, at least 5 and at most 200.
+    """
     for each in ready.values():
         each.take()
+    one_round = sum(_seconds(each) for each in ready.values())
+    n_rounds = int(np.clip(seconds / one_round, 5, 200))
+    times: Times = {name: [] for name in ready}
     for name in in_rounds(ready, n_rounds):
-        start = time.perf_counter()
-        ready[name].take()
-        times[name].append(time.perf_counter() - start)
+        times[name].append(_seconds(ready[name]))
     return times
+
+
+def _seconds(ready: Ready) -> float:
+    start = time.perf_counter()
+    ready.take()
+    return time.perf_counter() - start
 
 
 def in_rounds(names: Iterable[str], n_rounds: int) -> Iterable[str]:
