@@ -21,10 +21,17 @@ Row = dict[str, Any]
 
 
 class Effort(NamedTuple):
-    """How often a step is built from nothing, and for how long a framework's run."""
+    """How often, and how long.
+
+    Attributes:
+        builds: of each step from nothing.
+        run_seconds: of the steps of each framework.
+        cold: whether what is carried begins at any numbers.
+    """
 
     builds: int
     run_seconds: float
+    cold: bool
 
 
 def measure(
@@ -52,7 +59,7 @@ def measure(
         rivals: with the plain step of each framework among them.
         say: is told what is done.
     """
-    about = problem(case.net, case.image_shape, passes)
+    about = problem(case.net, case.image_shape, passes, cold=effort.cold)
     inputs = _inputs((batch, *case.image_shape))
     for plain in (rival for rival in rivals if rival.plain is None):
         group = [rival for rival in rivals if plain.name in (rival.name, rival.plain)]

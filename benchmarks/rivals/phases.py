@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.rivals.training import Training
@@ -98,7 +99,7 @@ def _ready(training: Training, inputs: Any, compiled: Any) -> Ready:
     carried, *batches = _arguments(training, inputs)
     if compiled is not None:
         # The step is given its own copy, which it may overwrite.
-        carried = jax.tree.map(lambda leaf: leaf.copy(), carried)
+        carried = jax.tree.map(jnp.array, carried)
     held = [carried]
 
     def take() -> None:

@@ -43,7 +43,7 @@ def measure(
         rivals: which to count.
         say: is told what is done.
     """
-    about = problem(case.net, case.image_shape, passes)
+    about = problem(case.net, case.image_shape, passes, cold=True)
     chip = SingleDeviceSharding(tpu_devices(CHIP, 1)[0])
     for rival in rivals:
         if rival.missing():

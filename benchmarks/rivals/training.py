@@ -9,6 +9,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from benchmarks.rivals.weights import Problem
+
 Tree = Any
 Scores = Float[Array, "n 1"]
 
@@ -64,21 +66,21 @@ def scores_of_both(
 
 
 def functional(
+    problem: Problem,
     forward: Callable[[Tree, Tree, Any], tuple[Scores, Tree]],
     params: Tree,
     state: Tree,
     *,
-    passes: int,
     tx: optax.GradientTransformation | None = None,
     prepare: Callable[[Tree, Tree], tuple[Tree, Tree]] | None = None,
 ) -> Training:
     """Returns the training of a pure function.
 
     Args:
+        problem: what is trained.
         forward: takes params, state and inputs; returns scores and the new state.
         params: trained.
         state: carried, not trained.
-        passes: as for `scores_of_both`.
         tx: the optimizer; None: Adam.
         prepare: takes params and state, once in a step, to those that `forward` takes.
     """
@@ -96,7 +98,7 @@ def functional(
                 scores, new = forward(used, new, x)
                 return scores
 
-            return hinge(*scores_of_both(call, real, fake, passes=passes)), new
+            return hinge(*scores_of_both(call, real, fake, passes=problem.passes)), new
 
         (value, state), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         updates, moments = tx.update(gradient, moments, params)
@@ -105,4 +107,4 @@ def functional(
     def scores(carried: Tree, x: Any) -> Scores:
         return forward(*prepared(carried[0], carried[1]), x)[0]
 
-    return Training(step, (params, state, tx.init(params)), scores)
+    return Training(step, (params, state, problem.start(tx.init, params)), scores)

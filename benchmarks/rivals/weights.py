@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -54,6 +55,8 @@ class Problem(NamedTuple):
         layers: by name.
         weights: their numbers.
         passes: in which real and fake inputs go through the network: both in 1, or 2.
+        cold: whether what is carried begins at any numbers. No step takes a different
+            time for that, and nothing is compiled before it.
     """
 
     net: Net
@@ -61,10 +64,18 @@ class Problem(NamedTuple):
     layers: dict[str, Layer]
     weights: Weights
     passes: int
+    cold: bool
 
     def one_input(self) -> jax.Array:
         """Returns a batch of one input, all zeros."""
         return jnp.zeros((1, *self.image_shape))
+
+    def start(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Returns what the function makes of the arguments; its shapes if cold."""
+        if not self.cold:
+            return jax.jit(function)(*arguments)
+        shapes = jax.eval_shape(function, *arguments)
+        return jax.tree.map(lambda leaf: np.full(leaf.shape, 0.1, leaf.dtype), shapes)
 
 
 class Recorder(OnJax):
@@ -125,10 +136,12 @@ def weights(layers: dict[str, Layer], seed: int = 0) -> Weights:
     return found
 
 
-def problem(net: Net, image_shape: tuple[int, ...], passes: int = 1) -> Problem:
+def problem(
+    net: Net, image_shape: tuple[int, ...], passes: int = 1, *, cold: bool = False
+) -> Problem:
     """Returns the network with its layers and weights."""
     layers = layers_of(net, image_shape)
-    return Problem(net, image_shape, layers, weights(layers), passes)
+    return Problem(net, image_shape, layers, weights(layers), passes, cold)
 
 
 def nested(weights: Weights) -> dict[str, Any]:

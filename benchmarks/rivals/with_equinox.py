@@ -135,7 +135,7 @@ def _training(problem: Problem, *, normalized: bool) -> Training:
         each = jax.vmap(model, axis_name="batch", in_axes=(0, None), out_axes=(0, None))
         return each(x, state)
 
-    training = functional(forward, params, state, passes=problem.passes)
+    training = functional(problem, forward, params, state)
     return training._replace(inputs=_channels_first)
 
 

@@ -35,10 +35,10 @@ def plain(problem: Problem) -> Training:
     """Returns the network without normalization."""
     apply = _apply(problem)
     return functional(
+        problem,
         lambda params, state, x: (apply(params, x), state),
         _params(problem),
         {},
-        passes=problem.passes,
     )
 
 
@@ -49,12 +49,12 @@ def haiku(problem: Problem) -> Training:
         lambda tree: hk.SNParamsTree(ignore_regex=_NO_KERNEL)(tree)
     )
 
-    _, state = jax.jit(normalize.init)(jax.random.key(0), params)
+    _, state = problem.start(normalize.init, jax.random.key(0), params)
     return functional(
+        problem,
         lambda params, state, x: (apply(params, x), state),
         params,
         state,
-        passes=problem.passes,
         prepare=lambda params, state: normalize.apply({}, state, None, params),
     )
 

@@ -65,7 +65,7 @@ class _LinenLayers(OnJax):
 def plain(problem: Problem) -> Training:
     """Returns the network without normalization."""
     params = nested(problem.weights)
-    return functional(_apply(problem.net), params, {}, passes=problem.passes)
+    return functional(problem, _apply(problem.net), params, {})
 
 
 def flax(problem: Problem) -> Training:
@@ -82,10 +82,10 @@ def functions(problem: Problem) -> Training:
     """Returns the plain network on the params that `sx.sn_apply` normalized."""
     params = nested(problem.weights)
     return functional(
+        problem,
         _apply(problem.net),
         params,
-        jax.jit(sx.sn_init)(params),
-        passes=problem.passes,
+        problem.start(sx.sn_init, params),
         prepare=sx.sn_apply,
     )
 
@@ -93,10 +93,10 @@ def functions(problem: Problem) -> Training:
 def renormalized(problem: Problem) -> Training:
     """Returns the plain network with `specjax.optax.renormalize` around Adam."""
     return functional(
+        problem,
         _apply(problem.net),
         nested(problem.weights),
         {},
-        passes=problem.passes,
         tx=renormalize(adam()),
     )
 
@@ -118,14 +118,13 @@ def _wrapped(problem: Problem, wrap: Wrap) -> Training:
         scores, new = model.apply(variables, x, mutable=["batch_stats"])
         return scores, new["batch_stats"]
 
-    @jax.jit
     def start(weights: Weights) -> Any:
         begun = LinenNet(problem.net, wrap, weights)
         return begun.init(jax.random.key(0), problem.one_input())["batch_stats"]
 
     return functional(
+        problem,
         forward,
         nested(problem.weights),
-        start(problem.weights),
-        passes=problem.passes,
+        problem.start(start, problem.weights),
     )
