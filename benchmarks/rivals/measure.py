@@ -75,7 +75,8 @@ def measure(
             "run": phases.run(built.ready, effort.run_seconds),
         }
         for rival in group:
-            row = _head(net, batch, rival) | _phases(times, rival)
+            row = _head(net, batch, rival) | {"passes": passes}
+            row |= _phases(times, rival)
             compiled = built.ready[rival.name].compiled
             if compiled is not None:
                 row["cpu"] = counts(compiled)._asdict()

@@ -62,6 +62,7 @@ def measure(
         yield {
             "net": net,
             "batch": batch,
+            "passes": passes,
             "rival": rival.name,
             "plain": rival.plain,
             "ours": rival.ours,
