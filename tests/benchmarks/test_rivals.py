@@ -65,10 +65,10 @@ def test_plain_networks_give_the_same_scores(rival, net):
 def losses(rival, passes):
     about = problem(functools.partial(nets.mlp, width=8), (6,), passes)
     training, step, _ = prepared(rival, about)
-    real, fake = (training.inputs(random_inputs(4, (6,), seed)) for seed in (1, 2))
     carried, found = training.carried, []
-    for _ in range(3):
-        carried, loss = step(carried, real, fake)
+    for i in range(12):  # other inputs each time, so that Adam's memory matters
+        real, fake = (random_inputs(4, (6,), 2 * i + j) for j in (0, 1))
+        carried, loss = step(carried, training.inputs(real), training.inputs(fake))
         found.append(float(loss))
     return found
 
@@ -76,9 +76,9 @@ def losses(rival, passes):
 @named(PLAIN)
 def test_plain_networks_train_alike(rival):
     expected = losses(PLAIN[0], 1)
-    assert expected[2] < expected[1] < expected[0]
-    np.testing.assert_allclose(losses(rival, 1), expected, rtol=1e-5)
-    np.testing.assert_allclose(losses(rival, 2), expected, rtol=1e-5)
+    assert len(set(expected)) == 12
+    np.testing.assert_allclose(losses(rival, 1), expected, rtol=2e-6)
+    np.testing.assert_allclose(losses(rival, 2), expected, rtol=2e-6)
 
 
 def one_convolution(layers, x):
