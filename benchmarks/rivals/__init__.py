@@ -1,0 +1,1 @@
+"""A training step of one network in every library that normalizes: ours and theirs."""

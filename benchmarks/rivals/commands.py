@@ -1,0 +1,121 @@
+"""The commands: measure, print a table, write JSON."""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from benchmarks.rivals import measure, tpu_counts
+from benchmarks.rivals.about import about
+from benchmarks.rivals.field import FIELD, Rival
+from benchmarks.rivals.nets import COUNTED, NETS
+from benchmarks.rivals.plots import of_count, of_phase, plot
+from benchmarks.rivals.table import counts_table, times_table
+
+# Wide enough for the tables where the output is no terminal.
+_CONSOLE = Console(width=None if sys.stdout.isatty() else 130)
+
+
+def chosen(pattern: str) -> list[Rival]:
+    """Returns the rivals whose name has the pattern, and their plain steps.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    found = [r for r in FIELD if r.plain and re.search(pattern, r.name)]
+    if not found:
+        names = ", ".join(repr(r.name) for r in FIELD if r.plain)
+        raise ValueError(f"No rival has {pattern!r} in its name; there are {names}.")
+    plain = {rival.plain for rival in found}
+    return [r for r in FIELD if r in found or r.name in plain]
+
+
+class Options(NamedTuple):
+    """What the command line says.
+
+    Attributes:
+        nets: names; empty: all.
+        rivals: which.
+        passes: in which real and fake inputs go through the network: 1 or 2.
+        quick: whether to be done in minutes.
+        out: a folder for the numbers, or None.
+    """
+
+    nets: Sequence[str]
+    rivals: Sequence[Rival]
+    passes: int
+    quick: bool
+    out: Path | None
+
+
+def step(options: Options) -> None:
+    """Times the training steps, and counts them by the compiler of this device."""
+    effort = measure.Effort(3, 60, cold=False)
+    if options.quick:
+        effort = measure.Effort(1, 3, cold=True)
+    rows: list[Any] = []
+    for name in options.nets or NETS:
+        case = COUNTED[name]
+        batch = case.quick_batch if options.quick else case.batch
+        rows += measure.measure(
+            name,
+            case,
+            batch,
+            effort,
+            passes=options.passes,
+            rivals=options.rivals,
+            say=_say,
+        )
+        if options.out:
+            _write(options.out, "step.json", rows)
+            for phase in ("run", "compile", "trace"):
+                path = options.out / f"step_{phase}.png"
+                plot(rows, of_phase(phase), f"time to {phase}", _device(), path)
+    _CONSOLE.print(times_table(rows), counts_table(rows, "cpu"), sep="\n")
+
+
+def counts(options: Options) -> None:
+    """Counts the training steps by the TPU compiler.
+
+    Quickly, and without a network named: the ResNets, in Linen alone.
+    """
+    nets, rivals = options.nets or list(COUNTED), options.rivals
+    if options.quick and not options.nets:
+        nets = ["resnet_d", "resnet_d_512"]
+        rivals = [rival for rival in rivals if rival.module == "linen"]
+    rows: list[Any] = []
+    for name in nets:
+        case = COUNTED[name]
+        rows += tpu_counts.measure(
+            name,
+            case,
+            case.batch,
+            little_effort=options.quick,
+            passes=options.passes,
+            rivals=rivals,
+            say=_say,
+        )
+        if options.out:
+            _write(options.out, "counts.json", rows)
+            for name in ("bytes", "fusions"):
+                path = options.out / f"counts_{name}.png"
+                plot(rows, of_count(rows, "tpu", name), name, "TPU compiler, v5e", path)
+    _CONSOLE.print(counts_table(rows, "tpu"))
+
+
+def _say(what: str) -> None:
+    _CONSOLE.print(f"[dim]{what}[/dim]")
+
+
+def _device() -> str:
+    found = about()
+    return f"{found['device']}, {found['cores']} cores, jax {found['versions']['jax']}"
+
+
+def _write(out: Path, name: str, rows: list[Any]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / name).write_text(json.dumps(about() | {"rows": rows}, indent=1) + "\n")

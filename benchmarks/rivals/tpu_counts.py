@@ -1,0 +1,75 @@
+"""What the TPU compiler counts of every jitted step, without a TPU."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+# First: its import says to libtpu that no TPU need be looked for.
+from benchmarks.tpu.topologies import tpu_devices  # isort: skip
+
+import jax
+from jax.sharding import SingleDeviceSharding
+
+from benchmarks.rivals.compiled import counts
+from benchmarks.rivals.field import FIELD, Rival
+from benchmarks.rivals.nets import Case
+from benchmarks.rivals.weights import problem
+
+Row = dict[str, Any]
+CHIP = "v5e:2x2"  # of whose four chips one is compiled for
+
+# The compiler's search for the best program takes minutes; with little effort it moves
+# more between the memories, and fuses the same.
+LITTLE_EFFORT: Any = {"exec_time_optimization_effort": -1.0}
+
+
+def measure(
+    net: str,
+    case: Case,
+    batch: int,
+    *,
+    little_effort: bool,
+    passes: int = 1,
+    rivals: Sequence[Rival] = FIELD,
+    say: Callable[[str], None] = lambda _: None,
+) -> Iterable[Row]:
+    """Yields a row for each rival that is jitted and installed.
+
+    Args:
+        net: the network's name, for the rows.
+        case: the network.
+        batch: real inputs, and as many fake.
+        little_effort: whether the compiler is not to search.
+        passes: in which real and fake inputs go through the network: 1 or 2.
+        rivals: which to count.
+        say: is told what is done.
+    """
+    about = problem(case.net, case.image_shape, passes, cold=True)
+    chip = SingleDeviceSharding(tpu_devices(CHIP, 1)[0])
+    for rival in rivals:
+        if rival.missing():
+            continue
+        training = rival.prepare(about)
+        if training.eager:
+            continue
+        say(f"{net}: {rival.name}")
+        inputs = jax.eval_shape(training.inputs, _shape(batch, case.image_shape))
+        arguments = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=chip),
+            (training.carried, inputs, inputs),
+        )
+        lowered = jax.jit(training.step, donate_argnums=0).lower(*arguments)
+        compiled = lowered.compile(LITTLE_EFFORT if little_effort else None)
+        yield {
+            "net": net,
+            "batch": batch,
+            "passes": passes,
+            "rival": rival.name,
+            "plain": rival.plain,
+            "ours": rival.ours,
+            "little_effort": little_effort,
+            "tpu": counts(compiled)._asdict(),
+        }
+
+
+def _shape(batch: int, image_shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((batch, *image_shape), "float32")

@@ -1,0 +1,90 @@
+"""The command line, on a network that is small enough."""
+
+import functools
+import json
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.rivals import commands, field, nets
+from benchmarks.rivals.compiled import counts
+
+TINY = nets.Case(functools.partial(nets.mlp, width=4), (3,), 2, 2)
+GONE = field.Rival("gone, plain", "no_such_package", "gone", "plain", None)
+GONE_SN = field.Rival("gone SN", "no_such_package", "gone", "sn", GONE.name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["step", "--net", "resnet"], "invalid choice: 'resnet'"),
+        (["time"], "invalid choice: 'time'"),
+        (["--passes", "3"], "invalid choice: 3"),
+        (["--rivals", "tensorflow"], "No rival has 'tensorflow' in its name; there"),
+    ],
+)
+def test_wrong_arguments_are_said(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_a_rival_comes_with_its_plain_step():
+    names = [rival.name for rival in commands.chosen("haiku|sn_apply")]
+    assert names == [
+        "linen, plain", "specjax sn_apply", "haiku, plain", "haiku SNParamsTree"
+    ]  # fmt: skip
+
+
+def test_rows_are_written_and_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(nets.NETS, "mlp", TINY)
+    monkeypatch.setitem(nets.COUNTED, "mlp", TINY)
+    monkeypatch.setattr(commands, "FIELD", (*field.FIELD, GONE, GONE_SN))
+    rivals = ["--rivals", "sn_apply|torch|gone"]
+    main(["step", "--net", "mlp", "--quick", "--out", str(tmp_path), *rivals])
+    written = json.loads((tmp_path / "step.json").read_text())
+    rows = {row["rival"]: row for row in written["rows"]}
+    assert written["versions"]["jax"] == jax.__version__
+    assert rows["gone SN"]["missing"] == "no_such_package is not installed"
+    ours, plain = rows["specjax sn_apply"], rows["linen, plain"]
+    assert "ratio" not in plain["run"]
+    for phase in ("trace", "compile", "run"):
+        low, median, high = ours[phase]["ratio"]
+        assert 0 < low <= median <= high
+        assert ours[phase]["seconds"] > 0
+    assert ours["cpu"]["flops"] > plain["cpu"]["flops"]
+    printed = capsys.readouterr().out
+    assert "no_such_package is not installed" in printed
+    assert f"{ours['run']['ratio'][1] - 1:+.1%}" in printed
+
+
+def test_counts_are_those_of_a_product_of_matrices():
+    x, y = jnp.ones((64, 32)), jnp.ones((32, 16))
+    found = counts(jax.jit(jnp.matmul).lower(x, y).compile())
+    assert found.flops == 2 * 64 * 32 * 16
+    assert found.bytes == 4 * (64 * 32 + 32 * 16 + 64 * 16)
+    assert found.temporary_bytes == 0
+
+
+TEXT = """HloModule step, entry_computation_layout={(f32[4]{0})->f32[4]{0}}
+
+%fused_computation (p: f32[4]) -> f32[4] {
+  %p = f32[4]{0} parameter(0)
+  ROOT %fusion.1 = f32[4]{0} fusion(%p), kind=kLoop, calls=%inner
+}
+
+ENTRY %main (x: f32[4]) -> f32[4] {
+  %x = f32[4]{0} parameter(0)
+  ROOT %add_fusion = f32[4]{0} fusion(%x), kind=kLoop, calls=%fused_computation
+}
+"""
+
+
+def test_fusions_inside_of_others_count():
+    program = mock.Mock(**{"as_text.return_value": TEXT})
+    program.cost_analysis.return_value = {"flops": 1.0, "bytes accessed": 2.0}
+    program.memory_analysis.return_value.temp_size_in_bytes = 3
+    assert counts(program) == (1, 2, 2, 4, 3)
