@@ -1,11 +1,12 @@
 """Compares a training step with spectral normalization with the same step without.
 
-    python -m benchmarks [step|counts] [--net NET] [--rivals PATTERN] [--quick]
+    python -m benchmarks [step|counts|budget] [--net NET] [--rivals PATTERN] [--quick]
 
 `step` times every rival and ours, each against the plain step of its own framework, in
 interleaved rounds, and adds what the compiler counts. `counts` is by the TPU compiler,
-without a TPU. Device: any, the quoted numbers say which. Time on a CPU with 2 cores:
-with --quick less than 10 minutes, else hours.
+without a TPU. `budget`, which has to be named, writes the counts that a test guards.
+Device: any, the quoted numbers say which. Time on a CPU with 2 cores: with --quick less
+than 10 minutes, else hours. `python -m benchmarks.accuracy` has how near sigma is.
 """
 
 import argparse
@@ -21,19 +22,23 @@ def main(arguments: list[str] | None = None) -> None:
     # Else an installed libtpu, which `counts` compiles with, looks for its TPU.
     gpu = importlib.util.find_spec("jax_cuda12_plugin") is not None
     os.environ.setdefault("JAX_PLATFORMS", "cuda,cpu" if gpu else "cpu")
-    from benchmarks.rivals import commands
+    from benchmarks.rivals import budget, commands
     from benchmarks.rivals.nets import COUNTED
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
     every = {"step": commands.step, "counts": commands.counts}
-    add("what", nargs="?", choices=every, help="one part (default: all)")
+    parts = [*every, "budget"]
+    add("what", nargs="?", choices=parts, help="one part (default: step and counts)")
     add("--net", choices=COUNTED, action="append", help="repeatable (default: all)")
     add("--rivals", default="", help="a regular expression: those whose name has it")
     add("--passes", type=int, choices=(1, 2), default=1, help=_PASSES)
     add("--quick", action="store_true", help="few rounds, small batches, little effort")
     add("--out", type=Path, help="a folder for the numbers as JSON, and pictures")
     options = parser.parse_args(arguments)
+    if options.what == "budget":
+        budget.write(budget.measure())
+        return
     try:
         rivals = commands.chosen(options.rivals)
     except ValueError as error:

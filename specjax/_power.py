@@ -89,8 +89,7 @@ def power_iteration(
     Martinsson and Tropp (2011), Algorithm 5.1.
     """
     check_options(n_steps=n_steps)
-    check_vectors(kernel, linear_map, u=u, u2=u2)
-    start = Start(kernel, u, u2, linear_map.resolve(kernel.shape))
+    start = Start(kernel, u, u2, linear_map.resolve(jnp.shape(kernel)))
     step = power_steps([start], n_steps)[0]
     parts = zip(step.weights, step.inputs, strict=True)
     v: Any = sum(_like(c, x) * x for c, x in parts)
@@ -132,6 +131,8 @@ def power_steps(starts: Sequence[Start], n_steps: int) -> list[Step]:
     Each kernel is multiplied where it lies; what is done to the vectors is done to
     those of all kernels with alike outputs in one batch. The maps are resolved.
     """
+    for start in starts:
+        check_vectors(start.kernel, start.linear_map, u=start.u, u2=start.u2)
     starts = [
         Start(*lax.stop_gradient((s.kernel, s.u, s.u2)), linear_map=s.linear_map)
         for s in starts

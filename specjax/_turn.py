@@ -20,7 +20,7 @@ SHORT = 1e-3
 PARALLEL = 1e-2
 # How far u2 is pushed in each step off a direction that it could be stuck in. u itself
 # is not pushed: it takes from u2 only what makes it longer.
-PUSH = 0.03
+PUSH = 1e-3
 
 
 class Turned(NamedTuple):
