@@ -18,6 +18,8 @@ from specjax._vectors import generic_direction
 # share is the root of a difference of squares, in float32 good to .1 % from here on.
 SHORT = 1e-3
 PARALLEL = 1e-2
+# A V that may be so much rounding is not believed to be any shorter, in units of eps.
+ROUNDING = 256
 # How far u2 is pushed in each step off a direction that it could be stuck in. u itself
 # is not pushed: it takes from u2 only what makes it longer.
 PUSH = 1e-3
@@ -64,7 +66,10 @@ def turn(
     """
     over = tuple(name for names in split for name in names)
     c1, c2, d = _orthonormal(u, u2, z, z2, over)
-    c, s, sigma, beside = longest(c1 * z, c2 * z2 - d * z, over)
+    gram = grams(c1 * z, c2 * z2 - d * z, over)
+    k1, k2 = _cut(gram.top, c1), _cut(gram.bottom, c2)
+    c1, c2, d = k1 * c1, k2 * c2, k2 * d
+    c, s, sigma, beside = longest(gram.scaled(k1, k2))
     usable = jnp.isfinite(sigma) & (sigma > 0)
     # All that is known of the plane, as two numbers for each vector.
     first, second = (jnp.where(usable, w, 0) for w in (c * c1 - s * d, s * c2))
@@ -102,6 +107,38 @@ def _inverse_root(square: Array, wanted: Array) -> Array:
     return jnp.where(wanted, lax.rsqrt(square), 0)
 
 
+def _cut(square: Array, c: Array) -> Array:
+    """Returns by how much the product of a V that may be rounding is made shorter.
+
+    A V of a few millionths of the norm is rounding, and its length, found by way of z,
+    may be too small by any factor; then ``c z`` is too long. The angle of u and z tells
+    it: its cosine is the inverse of ``|c z| |c|``, and small only if V is.
+    """
+    too_small = ROUNDING * jnp.finfo(c.dtype).eps * jnp.sqrt(square * _square(c))
+    return lax.rsqrt(jnp.maximum(too_small, 1)).astype(c.dtype)
+
+
+class Gram(NamedTuple):
+    """The inner products of two vectors: squared lengths, and that between them."""
+
+    top: Real[Array, ""]
+    bottom: Real[Array, ""]
+    inner: Inexact[Array, ""]
+
+    def scaled(self, k1: Array, k2: Array) -> "Gram":
+        """Returns those of k1 times the first and k2 times the second."""
+        top, bottom = _square(k1) * self.top, _square(k2) * self.bottom
+        return Gram(top, bottom, k1 * k2 * self.inner)
+
+
+def grams(
+    first: Inexact[Array, " *side"], second: Inexact[Array, " *side"], over: Names = ()
+) -> Gram:
+    """Returns the inner products of two vectors."""
+    top, bottom = _inner(first, first, over).real, _inner(second, second, over).real
+    return Gram(top, bottom, _inner(first, second, over))
+
+
 class Longest(NamedTuple):
     """Numbers c and s, of norm one, and the lengths of what they make of two vectors.
 
@@ -118,18 +155,13 @@ class Longest(NamedTuple):
     across: Real[Array, ""]
 
 
-def longest(
-    first: Inexact[Array, " *side"],
-    second: Inexact[Array, " *side"],
-    over: Names = (),
-) -> Longest:
+def longest(gram: Gram) -> Longest:
     """Returns how two vectors are turned so that one is as long as can be.
 
     The lengths are those of the squares' rounding; a second one that would be nothing
     else is zero.
     """
-    top, bottom = _squares(first, over), _squares(second, over)
-    inner = _inner(first, second, over)
+    top, bottom, inner = gram
     # The leading eigenvector of [[top, inner], [conj(inner), bottom]], by its trace.
     trace = top + bottom
     part = jnp.where(trace > 0, 1 / trace, 0)
@@ -153,10 +185,6 @@ def longest(
 
 def _square(number: Array) -> Array:
     return (number * jnp.conj(number)).real
-
-
-def _squares(vector: Array, over: Names) -> Array:
-    return total(_square(vector), over)
 
 
 def _inner(first: Array, second: Array, over: Names) -> Array:

@@ -11,7 +11,7 @@ import pytest
 
 import specjax as sx
 from specjax import _vectors
-from specjax._turn import longest
+from specjax._turn import grams, longest
 from specjax._warmup import _bidiagonalize
 from tests.cases import designed, norm
 from tests.reference import power_steps
@@ -93,7 +93,7 @@ def test_longest_vector_of_a_plane(dtype, ratio, scale):
     pair = rng.standard_normal((2, 9)) + 1j * rng.standard_normal((2, 9))
     pair = scale * np.array([[1], [ratio]]) * pair
     pair = (pair if dtype == np.complex64 else pair.real).astype(dtype)
-    c, s, length, beside = longest(*jnp.asarray(pair))
+    c, s, length, beside = longest(grams(*jnp.asarray(pair)))
     first, second = np.asarray(pair, np.complex128)
     turned = c * first + s * second
     across = np.conj(c) * second - np.conj(s) * first
@@ -125,6 +125,21 @@ def test_two_vectors_find_a_kernel_of_rank_two_at_once(dtype):
     ):
         np.testing.assert_allclose(abs(np.vdot(got, want)), 1, rtol=2e-3)
     np.testing.assert_allclose(abs(np.vdot(found.u, want_right[0])), 1, 1e-5)
+
+
+@pytest.mark.parametrize("rest", [0.0, 1e-7, 1e-3])
+@pytest.mark.parametrize("share", [0.0, 1e-8, 1e-6, 1e-4])
+def test_sigma_from_vectors_that_the_kernel_maps_to_rounding(rest, share):
+    # u and u2 see next to nothing: what comes out is rounding, and not a norm above 1.
+    rng, spectrum = np.random.default_rng(9), np.r_[1.0, np.full(15, rest)]
+    for scale in 10.0 ** np.arange(-12, 13, 3):
+        basis = np.linalg.qr(rng.standard_normal((16, 16)))[0]
+        left = np.linalg.qr(rng.standard_normal((24, 16)))[0]
+        kernel = jnp.asarray(scale * (left * spectrum) @ basis.T, jnp.float32)
+        pair = basis[:, [7, 11]] + share * rng.standard_normal((16, 2))
+        found = power_iteration(kernel, *jnp.asarray(pair.T, jnp.float32))
+        assert found.sigma <= 1.1 * norm(np.asarray(kernel, np.float64))
+        np.testing.assert_allclose(jnp.linalg.norm(found.u), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("spectrum", [np.ones(20), np.r_[1.0, 1.0, np.full(18, 0.5)]])
