@@ -1,9 +1,9 @@
 """The power step: from a kernel, u and u2 to better ones and v, guarded.
 
-One step reads the kernel twice, each time for two vectors: ``[v, v2] = [u, u2] W^H``,
-orthonormalized, and ``[u, u2] = [v, v2] W``, turned so that u is longest. A single
-vector turns slowly when the second singular value overtakes the first; of two, the
-second is there already (docs/design/0002).
+One step reads the kernel twice, each time for two vectors: ``[v, v2] = [u, u2] W^H``
+and ``[z, z2] = [v, v2] W``, which are turned so that u is longest. A single vector
+turns slowly when the second singular value overtakes the first; of two, the second is
+there already (docs/design/0002).
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,8 @@ class SingularVectors(NamedTuple):
             follows the second singular value, and takes over when that becomes the
             first.
         v: unit vector on the input side; zero where the kernel is zero or not finite.
-        sigma: ``|W^H v|``, in the kernel's units: at most the largest singular value.
+        sigma: ``|W^H v|``, in the kernel's units: at most the largest singular value,
+            up to rounding; for one step more if the kernel maps u and u2 to rounding.
             Zero for a zero kernel, NaN or inf for one that is not finite.
     """
 

@@ -41,10 +41,10 @@ COLLECTIVE = re.compile(
 
 @functools.cache
 def train(
-    words: str | None, n_steps: int, batch_size: int
+    words: str | None, n_steps: int, batch_size: int, seed: int = CONFIG.seed
 ) -> tuple[TrainState, list[dict[str, Any]]]:
     """The state and the metrics of a run from step 0, in the precision that is set."""
-    config = dataclasses.replace(CONFIG, batch_size=batch_size)
+    config = dataclasses.replace(CONFIG, batch_size=batch_size, seed=seed)
     mesh, data = make_mesh(words), load("digits", None)
     sharding, wide = state_sharding(config, mesh), jax.config.jax_enable_x64
     state = jax.tree.map(
@@ -87,11 +87,12 @@ def test_a_mesh_trains_as_one_device_does(wide: None):
 
 
 def test_the_first_losses_in_float32():
-    both = (train(each, 6, 32)[1] for each in ("data=8", None))
+    # A ratio, so not a seed whose losses are near zero (3: -.0075 in step 5).
+    both = (train(each, 6, 32, seed=0)[1] for each in ("data=8", None))
     for line, want in zip(*both, strict=True):
         for name in ("d_loss", "g_loss", "gradient_norm"):
             assert line[name].dtype == np.float32
-            np.testing.assert_allclose(line[name], want[name], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(line[name], want[name], rtol=1e-5)
 
 
 @pytest.mark.parametrize("words", MESHES)
