@@ -5,6 +5,7 @@ numbers are. Jitted, so that a call outside of jit runs as one program.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,20 @@ from specjax._state import Carried
 from specjax._together import Vectors, together
 
 
+class Applied(NamedTuple):
+    """What becomes of one kernel in a step.
+
+    Attributes:
+        kernel: the kernel normalized.
+        scale: what it was multiplied with; has the derivative, too.
+        carried: to the next step.
+    """
+
+    kernel: Array
+    scale: Array
+    carried: Carried
+
+
 @functools.partial(
     jax.jit, static_argnames=("linear_maps", "cap", "n_steps", "grad_sigma")
 )
@@ -33,8 +48,8 @@ def apply_all(
     cap: bool,
     n_steps: int,
     grad_sigma: bool,
-) -> list[tuple[Array, Carried]]:
-    """Returns each kernel normalized, and what is carried to the next step."""
+) -> list[Applied]:
+    """Returns each kernel normalized, by what, and what is carried to the next step."""
     starts = [
         Start(kernel, c.u, c.u2, linear_map)
         for kernel, c, linear_map in zip(kernels, carried, linear_maps, strict=True)
@@ -46,13 +61,12 @@ def apply_all(
     ]
     found = together(lambda new, old, _: _scalars(new, old, bound, cap), scalars)
     options = {"cap": cap, "grad_sigma": grad_sigma}
-    return [
-        (
-            _rescaled(start, step, scale, bound, **options),
-            Carried(step.u, step.u2, kept),
-        )
-        for start, step, (kept, scale) in zip(starts, steps, found, strict=True)
-    ]
+    applied = []
+    for start, step, (kept, scale) in zip(starts, steps, found, strict=True):
+        scale = _differentiable(start, step, scale, bound, **options)
+        kernel = scaled(start.kernel, scale, start.linear_map)
+        applied.append(Applied(kernel, scale, Carried(step.u, step.u2, kept)))
+    return applied
 
 
 def _scalars(new: Array, old: Array, bound: Bound, cap: bool) -> tuple[Array, Array]:
@@ -61,7 +75,7 @@ def _scalars(new: Array, old: Array, bound: Bound, cap: bool) -> tuple[Array, Ar
     return kept, lax.stop_gradient(factor(new, bound, cap))
 
 
-def _rescaled(
+def _differentiable(
     start: Start,
     step: Step,
     scale: Array,
@@ -75,8 +89,7 @@ def _rescaled(
     bounds = jnp.broadcast_to(jnp.asarray(bound, scale.dtype), scale.shape)
     vectors = map(lax.stop_gradient, (*step.inputs, *step.outputs))
     rest = (bounds, scale, *vectors)
-    scale = _with_derivative(constant, *rest, linear_map=linear_map, cap=cap)
-    return scaled(kernel, scale, linear_map)
+    return _with_derivative(constant, *rest, linear_map=linear_map, cap=cap)
 
 
 @over_batch
