@@ -15,7 +15,7 @@ from jaxtyping import Array
 from specjax._batch import over_batch
 from specjax._linear_map import LinearMap
 from specjax._options import Bound
-from specjax._power import Start, Step, power_steps
+from specjax._power import Start, power_steps
 from specjax._rescale import factor, scaled
 from specjax._sigma import between
 from specjax._state import Carried
@@ -63,9 +63,11 @@ def apply_all(
     options = {"cap": cap, "grad_sigma": grad_sigma}
     applied = []
     for start, step, (kept, scale) in zip(starts, steps, found, strict=True):
-        scale = _differentiable(start, step, scale, bound, **options)
-        kernel = scaled(start.kernel, scale, start.linear_map)
-        applied.append(Applied(kernel, scale, Carried(step.u, step.u2, kept)))
+        vectors = *step.inputs, *step.outputs
+        both = _rescaled(
+            start.kernel, bound, scale, vectors, start.linear_map, **options
+        )
+        applied.append(Applied(*both, Carried(step.u, step.u2, kept)))
     return applied
 
 
@@ -75,21 +77,24 @@ def _scalars(new: Array, old: Array, bound: Bound, cap: bool) -> tuple[Array, Ar
     return kept, lax.stop_gradient(factor(new, bound, cap))
 
 
-def _differentiable(
-    start: Start,
-    step: Step,
-    scale: Array,
+# Jitted, so that kernels of one shape are traced, and differentiated, once.
+@functools.partial(jax.jit, static_argnames=("linear_map", "cap", "grad_sigma"))
+def _rescaled(
+    kernel: Array,
     bound: Bound,
+    scale: Array,
+    vectors: tuple[Array, ...],
+    linear_map: LinearMap,
     *,
     cap: bool,
     grad_sigma: bool,
-) -> Array:
-    kernel, linear_map = start.kernel, start.linear_map
+) -> tuple[Array, Array]:
+    """Returns the kernel times its scale, and the scale with its derivative."""
     constant = kernel if grad_sigma else lax.stop_gradient(kernel)
     bounds = jnp.broadcast_to(jnp.asarray(bound, scale.dtype), scale.shape)
-    vectors = map(lax.stop_gradient, (*step.inputs, *step.outputs))
-    rest = (bounds, scale, *vectors)
-    return _with_derivative(constant, *rest, linear_map=linear_map, cap=cap)
+    rest = (bounds, scale, *lax.stop_gradient(vectors))
+    scale = _with_derivative(constant, *rest, linear_map=linear_map, cap=cap)
+    return scaled(kernel, scale, linear_map), scale
 
 
 @over_batch
