@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from benchmarks.rivals import aot, measure
 from benchmarks.rivals import depth as depths
-from benchmarks.rivals import measure, tpu_counts
 from benchmarks.rivals.about import about
 from benchmarks.rivals.field import FIELD, Rival
 from benchmarks.rivals.nets import COUNTED, NETS
@@ -91,7 +91,7 @@ def counts(options: Options) -> None:
     rows: list[Any] = []
     for name in nets:
         case = COUNTED[name]
-        rows += tpu_counts.measure(
+        rows += aot.measure(
             name,
             case,
             case.batch,
