@@ -43,7 +43,8 @@ class SpectralNorm(nn.Module):
     params: ``{"SpectralNorm_0": {"kernel": {"u": ..., "u2": ..., "sigma": ...}}}``. It
     is warm after `init`. In evaluation u is used as it is. Called several times in one
     forward pass, at one level of transformations, the layer gets the same kernel each
-    time and takes one step.
+    time and takes one step. Where the result of a Dense or a Conv is small beside its
+    kernel, the result is scaled and no normalized kernel comes to be.
 
     Attributes:
         layer_instance: the layer: Dense, Conv, attention, or a module of your own.

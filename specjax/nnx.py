@@ -48,6 +48,9 @@ class SpectralNorm(nnx.Module):
     traced state, at one level of transformations, the layer gets the same kernel each
     time and takes one step.
 
+    Where the result of a Linear or a Conv is small beside its kernel, the result is
+    scaled and no normalized kernel comes to be.
+
     The layer runs as a second module around the normalized params. It shares every
     other variable (batch statistics, random counts, caches); attributes that its call
     makes or rebinds (``self.sow``) stay with the second module.
