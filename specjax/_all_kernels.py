@@ -60,14 +60,19 @@ def apply_all(
         for start, step, old in zip(starts, steps, carried, strict=True)
     ]
     found = together(lambda new, old, _: _scalars(new, old, bound, cap), scalars)
-    options = {"cap": cap, "grad_sigma": grad_sigma}
     applied = []
     for start, step, (kept, scale) in zip(starts, steps, found, strict=True):
         vectors = *step.inputs, *step.outputs
-        both = _rescaled(
-            start.kernel, bound, scale, vectors, start.linear_map, **options
+        kernel, scale = _rescaled(
+            start.kernel,
+            bound,
+            scale,
+            vectors,
+            linear_map=start.linear_map,
+            cap=cap,
+            grad_sigma=grad_sigma,
         )
-        applied.append(Applied(*both, Carried(step.u, step.u2, kept)))
+        applied.append(Applied(kernel, scale, Carried(step.u, step.u2, kept)))
     return applied
 
 
@@ -84,8 +89,8 @@ def _rescaled(
     bound: Bound,
     scale: Array,
     vectors: tuple[Array, ...],
-    linear_map: LinearMap,
     *,
+    linear_map: LinearMap,
     cap: bool,
     grad_sigma: bool,
 ) -> tuple[Array, Array]:

@@ -143,14 +143,17 @@ def scaled_apply(
     state: Any,
     *,
     kernels: Kernels,
-    bound: Bound,
-    cap: bool,
-    n_steps: int,
-    update_stats: bool,
-    grad_sigma: bool,
-    norm: str,
+    bound: Any,
+    cap: Any,
+    n_steps: Any,
+    update_stats: Any,
+    grad_sigma: Any,
+    norm: Any,
 ) -> Applied:
-    """Returns what `sn_apply` does, with the factors, for who scales another array."""
+    """Returns what `sn_apply` does, with the factors, for who scales another array.
+
+    The options are those of `sn_apply`, as they were given: they are checked here.
+    """
     check_options(bound=bound, n_steps=n_steps)
     check_flags(cap=cap, update_stats=update_stats, grad_sigma=grad_sigma)
     check_norm(norm)
