@@ -54,6 +54,7 @@ def orthogonalize(
             three numbers.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> params = {"Dense_0": {"kernel": jnp.array([[0.0, -3.0], [0.5, 0.0]])}}
         >>> print(orthogonalize(params)["Dense_0"]["kernel"].round(4))
         [[ 0. -1.]
@@ -79,9 +80,8 @@ def retract(
 ) -> Any:
     """Returns the params with all singular values at ``bound sqrt(out / in)``.
 
-    That is the nearest such kernel, ``bound sqrt(out / in) U V^H``. From inputs to
-    outputs whose lengths are root mean squares its norm is `bound`, whatever the sizes;
-    for a kernel with more inputs than outputs the squares are then at most that.
+    That is the nearest such kernel, ``bound sqrt(out / in) U V^H``. Its norm from the
+    root mean square of an input to that of the output is `bound`, whatever the sizes.
 
     On a mesh the kernel is gathered; a stack stays split along its batch axes.
 
@@ -96,6 +96,7 @@ def retract(
         ValueError, TypeError: as `orthogonalize`.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> params = {"Dense_0": {"kernel": jnp.ones((1, 4))}}
         >>> print(retract(params, bound=3.0)["Dense_0"]["kernel"].round(4))
         [[3. 3. 3. 3.]]

@@ -34,9 +34,9 @@ _LARGEST = 81 / 62
 def spectral_soft_cap(
     params: Any,
     *,
-    max_update: float,
-    weight_decay: float = 0.0,
-    bound: float = 1.0,
+    max_update: float | int,
+    weight_decay: float | int = 0.0,
+    bound: float | int = 1.0,
     kernels: Kernels = flax_kernels,
 ) -> Any:
     """Returns the params after a step whose kernels are again on the bound or below.
@@ -80,9 +80,9 @@ def spectral_soft_cap(
     Example:
         >>> params = {"Dense_0": {"kernel": jnp.diag(jnp.array([1.1, 0.5]))}}
         >>> params = spectral_soft_cap(params, max_update=0.1)
-        >>> print(params["Dense_0"]["kernel"].round(4))
-        [[1.     0.    ]
-         [0.     0.4977]]
+        >>> print(params["Dense_0"]["kernel"].round(2))
+        [[1.  0. ]
+         [0.  0.5]]
 
     Source: Newhouse et al., "Training Transformers with Enforced Lipschitz Constants"
     (2025), spectral soft cap and its coupling to learning rate and weight decay; the
@@ -99,7 +99,7 @@ def spectral_soft_cap(
 
 
 def soft_cap_strength(
-    max_update: float, weight_decay: float = 0.0, bound: float = 1.0
+    max_update: float | int, weight_decay: float | int = 0.0, bound: float | int = 1.0
 ) -> float:
     """Returns the a of the polynomial above; zero if weight decay alone is enough.
 
@@ -161,14 +161,14 @@ def _check(**given: Any) -> None:
             raise ValueError(message)
 
 
-def _out_of_range(max_update: float, weight_decay: float, bound: float) -> str:
+def _out_of_range(max_update: float | int, weight_decay: float, bound: float) -> str:
     most = (19 / 62 + weight_decay) * bound
     return _errors.complaint(
         "spectral_soft_cap",
         got=f"max_update={max_update} with weight_decay={weight_decay} and "
         f"bound={bound}",
-        need=f"max_update of at most (19/62 + weight_decay) * bound = {most:.4g}, above "
-        "which no strength keeps every singular value at the bound",
+        need=f"max_update of at most (19/62 + weight_decay) * bound = {most:.4g}, "
+        "above which no strength keeps every singular value at the bound",
         fix=f"a learning rate {max_update / most:.3g} times smaller, or weight_decay "
         f"above {max_update / bound - 19 / 62:.3g}, or project_spectral_ball, which "
         "takes any update",
