@@ -95,4 +95,4 @@ def _blow(
 ) -> Array:
     del kernel  # only its axes matter
     assert isinstance(linear_map, Matrix)
-    return change * linear_map.outer(v, u)
+    return change * jnp.conj(linear_map.outer(v, u))
