@@ -57,7 +57,6 @@ def _by_polar(matrix: Array, bound: Array) -> Array:
     factor = polar(matrix)
     from_bound = product(factor.conj().T, matrix)
     from_bound -= (bound * jnp.eye(columns, dtype=bound.dtype)).astype(matrix.dtype)
-    from_bound = (from_bound + from_bound.conj().T) / 2
     above = (from_bound + product(polar(from_bound), from_bound)) / 2
     return product(factor, above)
 
