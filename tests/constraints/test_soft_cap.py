@@ -124,13 +124,14 @@ def test_the_guarantee_over_many_steps(max_update, decay, bound):
         assert norm(np.float64(kernel)) < bound * (1 + 1e-5)
 
 
-def test_a_kernel_far_outside_is_divided_down():
+@pytest.mark.parametrize(("max_update", "decay"), [(0.2, 0.0), (0.7, 0.5)])
+def test_a_kernel_far_outside_is_divided_down(max_update, decay):
     good = designed(16, 12, np.linspace(1, 0.1, 12))
     kernels = jnp.asarray(
         np.stack([s * good for s in (1.0, 1.5, 100, 1e15)]), "float32"
     )
-    got = capped(kernels, STACK, max_update=0.2)
-    strength = soft_cap_strength(0.2)
+    got = capped(kernels, STACK, max_update=max_update, weight_decay=decay)
+    strength = soft_cap_strength(max_update, decay)
     for matrix, scale in zip(np.float64(got), (1.0, 1.2, 1.2, 1.2), strict=True):
         want = of_values(scale * good, lambda s: polynomial(s, strength))
         np.testing.assert_allclose(matrix, want, atol=2e-2)
