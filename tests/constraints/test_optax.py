@@ -122,6 +122,9 @@ def test_masked_none_and_dtypes():
     )
     np.testing.assert_allclose(np.float64(got["Dense_0"]["kernel"]), want, atol=8e-3)
     np.testing.assert_array_equal(got["Conv_0"]["kernel"], params["Conv_0"]["kernel"])
+    halves = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), zero)
+    updates, _ = ball.update(halves, ball.init(params), params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype("float16")}
     params, zero = ({**tree, "Conv_0": {"kernel": None}} for tree in (params, zero))
     updates, _ = ball.update(zero, ball.init(params), params)
     assert updates["Conv_0"]["kernel"] is None
