@@ -16,7 +16,7 @@ from specjax._options import check_options
 
 Step: TypeAlias = tuple[float, float, float]
 
-# Muon's: the steepest start that still ends near one, in 0.7 to 1.2.
+# Muon's: the steepest start that still ends near one, in 0.68 to 1.203.
 MUON: Step = (3.4445, -4.7750, 2.0315)
 # That of Newton and Schulz, where all singular values are close to one: they end as
 # close as the cube of where they were.
@@ -29,7 +29,7 @@ _CUSHION = 0.1
 
 
 def muon_steps(n_steps: int = 5) -> tuple[Step, ...]:
-    """Returns the steps of Muon: quick, and not to one but to between 0.7 and 1.2.
+    """Returns the steps of Muon: quick, and not to one but to 0.68 to 1.203.
 
     Source: Jordan et al., "Muon: An Optimizer for Hidden Layers in Neural Networks"
     (2024).

@@ -51,7 +51,7 @@ def spectral_soft_cap(
 
     and outside of it this function refuses: a singular value in the middle would end
     above the bound. For Muon `max_update` is the learning rate times what its steps
-    end at most at (1.2) and its scale for the shape; for Adam no such number is small.
+    end at most at (1.203) and its scale for the shape; for Adam no such number is small.
 
     A kernel that is above ``k`` all the same (before the first step, or after an update
     larger than said) is divided down to it first, as far as 8 steps of Golub and Kahan

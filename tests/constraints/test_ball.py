@@ -103,6 +103,25 @@ def test_scales(scale, method):
     np.testing.assert_allclose(np.float64(same) / scale, kernel, atol=60 * EPS)
 
 
+@both
+def test_it_is_the_projection_on_a_convex_set(method):
+    """Once is enough, and no two kernels end farther apart than they were."""
+    rng = np.random.default_rng(7)
+    pairs = jnp.asarray(rng.standard_normal((2, 10, 12, 8)) / 2, jnp.float32)
+    project = functools.partial(
+        projected, linear_map=sx.Matrix(batch_axis=0), method=method
+    )
+    first, second = map(project, pairs)
+    np.testing.assert_allclose(project(first), first, atol=2e-6)
+    distance = lambda a, b: np.linalg.norm(np.float64(a - b), axis=(1, 2))  # noqa: E731
+    before, after = distance(*pairs), distance(first, second)
+    assert np.all(after < before * (1 + 1e-6))
+    assert np.any(after < 0.9 * before)
+    # The law of a projection: what is taken off points away from the whole set.
+    off = np.sum(np.float64(pairs[0] - first) * np.float64(second - first), axis=(1, 2))
+    assert np.all(off < 1e-5)
+
+
 def test_inside_the_ball_nothing_changes():
     kernel = jnp.asarray(designed(16, 12, np.linspace(0.999, 0.1, 12)), jnp.float32)
     np.testing.assert_array_equal(projected(kernel, method="svd"), kernel)
