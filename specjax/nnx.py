@@ -31,7 +31,8 @@ from specjax._layers import (
 from specjax._linear_map import Matrix
 from specjax._once import Once
 from specjax._options import Bound, check_flags, check_norm, check_options
-from specjax._spectral_norm import sn_apply
+from specjax._scaled_output import product_words
+from specjax._spectral_norm import scaled_apply
 from specjax._with_options import spectral_norm
 
 
@@ -152,7 +153,7 @@ class SpectralNorm(nnx.Module):
             where = type(self.layer_instance).__name__
             check_input_size(where, params, state, rule, inputs)
         apply = functools.partial(
-            sn_apply,
+            scaled_apply,
             kernels=rule,
             bound=self.bound,
             cap=self.cap,
@@ -165,12 +166,17 @@ class SpectralNorm(nnx.Module):
             isinstance(u, jax.core.Tracer) for u in jax.tree.leaves(state)
         ):
             apply = functools.partial(_ONCE.setdefault(self, Once()), apply)
-        params, state = apply(params, state)
+        applied = apply(params, state)
         if update:
-            jax.tree.map(_write, self.stats, state, is_leaf=_is_variable)
+            jax.tree.map(_write, self.stats, applied.state, is_leaf=_is_variable)
         # A second module around the normalized params; every other variable is shared.
-        params = cast(params, rule, self.dtype)
-        return nnx.merge(graphdef, params, rest)(*args, **kwargs)
+        params = cast(applied.params, rule, self.dtype)
+        layer = nnx.merge(graphdef, params, rest)
+        factors = {} if self.dtype is not None else applied.factors
+        words = product_words(layer, _PRODUCTS.get(type(layer)), factors)
+        for word, product in words.items():
+            setattr(layer, word, product)
+        return layer(*args, **kwargs)
 
     def _rule(self, inputs: Shape) -> Kernels:
         if self.kernels is not None:
@@ -181,6 +187,9 @@ class SpectralNorm(nnx.Module):
             rule = _layer_rule(self.layer_instance)
         return matrices_only(rule) if self.error_on_non_matrix else rule
 
+
+# Where these keep their product. Not their subclasses: they may do something else.
+_PRODUCTS = {nnx.Linear: "dot_general", nnx.Conv: "conv_general_dilated"}
 
 # Only inside a trace, where the module is a copy that dies with it.
 _ONCE: weakref.WeakKeyDictionary[SpectralNorm, Once] = weakref.WeakKeyDictionary()

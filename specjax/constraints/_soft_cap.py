@@ -50,8 +50,9 @@ def spectral_soft_cap(
         max_update <= (19/62 + weight_decay) bound,
 
     and outside of it this function refuses: a singular value in the middle would end
-    above the bound. For Muon `max_update` is the learning rate times what its steps
-    end at most at (1.203) and its scale for the shape; for Adam no such number is small.
+    above the bound. For Muon `max_update` is the learning rate times 1.203, the most
+    that its steps make of a singular value, and times its scale for the shape. Adam has
+    no such small number: it moves every entry by about its learning rate.
 
     A kernel that is above ``k`` all the same (before the first step, or after an update
     larger than said) is divided down to it first, as far as 8 steps of Golub and Kahan
