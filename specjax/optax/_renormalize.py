@@ -5,13 +5,12 @@ Forward and backward pass are the plain model's; the whole cost is in the update
 
 from typing import Any, NamedTuple
 
-import jax
 import optax
 
-from specjax import _errors
 from specjax._kernels import Kernels, flax_kernels
 from specjax._options import Bound
 from specjax._with_options import spectral_norm
+from specjax.optax._difference import difference, refuse_without_params
 
 
 class KeepSpectralNormState(NamedTuple):
@@ -108,30 +107,11 @@ def keep_spectral_norm(
     def update(
         updates: Any, state: Any, params: Any = None
     ) -> tuple[Any, KeepSpectralNormState]:
-        if params is None:
-            raise ValueError(_no_params())
+        refuse_without_params("keep_spectral_norm", params)
         target, carried = sn.apply(
             optax.apply_updates(params, updates), state.power_iteration
         )
-        updates = jax.tree.map(_difference, params, target, updates, is_leaf=_is_none)
+        updates = difference(params, target, updates)
         return updates, KeepSpectralNormState(carried)
 
     return optax.GradientTransformation(init, update)
-
-
-def _difference(old: Any, new: Any, update: Any) -> Any:
-    # In the dtype of the update, as the optimizer's own: a cond around it needs that.
-    return None if update is None else (new - old).astype(update.dtype)
-
-
-def _is_none(leaf: Any) -> bool:
-    return leaf is None
-
-
-def _no_params() -> str:
-    return _errors.complaint(
-        "keep_spectral_norm",
-        got="an update without params",
-        need="the params: the norm after the update depends on them",
-        fix="tx.update(grads, opt_state, params)",
-    )

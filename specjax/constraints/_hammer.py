@@ -1,0 +1,98 @@
+"""The hammer: the largest singular value set to the bound, and no other touched.
+
+W + (bound - sigma) v u^H
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from specjax._batch import over_batch
+from specjax._kernels import Kernels, flax_kernels
+from specjax._linear_map import LinearMap, Matrix, as_tuple
+from specjax._options import Bound, check_flags, check_options
+from specjax._power import power_iteration
+from specjax._sigma import sigma
+from specjax._state import expected
+from specjax._vectors import generic_direction, vector_dtype
+from specjax._warmup import warm_up
+from specjax.constraints._matrices import each_kernel
+
+
+def spectral_hammer(
+    params: Any,
+    *,
+    kernels: Kernels = flax_kernels,
+    bound: Bound = 1.0,
+    cap: bool = False,
+    n_steps: int = 64,
+) -> Any:
+    """Returns the params with the largest singular value of each kernel at `bound`.
+
+    Only that one: the norm of the result is the bound or the second singular value,
+    whichever is larger. So it guarantees nothing after one step in which two of them
+    grew; it is made for updates of low rank, as Adam's, one step after the other. The
+    two vectors are found by products with the kernel only, and a kernel that is sharded
+    stays where it is.
+
+    Args:
+        params: tree of arrays; boxes (`nn.Partitioned`) and `nnx.State` included.
+        kernels: which leaves are kernels and what `Matrix` each one is.
+        bound: the new singular value, in the kernel's units; may be traced.
+        cap: only shrink: a kernel below the bound comes back as it is.
+        n_steps: dimension of the Krylov space for the two vectors, two products each.
+
+    Returns:
+        The params, in the dtypes given. A kernel that is zero or not finite comes back
+        as it is. Differentiable, u and v held constant.
+
+    Raises:
+        ValueError, TypeError: as `project_spectral_ball`.
+
+    Example:
+        >>> params = {"Dense_0": {"kernel": jnp.diag(jnp.array([3.0, 2.0]))}}
+        >>> kernel = spectral_hammer(params)["Dense_0"]["kernel"]
+        >>> print(jnp.linalg.svd(kernel, compute_uv=False).round(4))
+        [2. 1.]
+
+    Source: Newhouse et al., "Training Transformers with Enforced Lipschitz Constants"
+    (2025), spectral hammer.
+    """
+    check_options(bound=bound, n_steps=n_steps)
+    check_flags(cap=cap)
+
+    def one(kernel: Array, linear_map: Matrix) -> Array:
+        return _hammer(kernel, bound, linear_map=linear_map, cap=cap, n_steps=n_steps)
+
+    return each_kernel(params, kernels, one)
+
+
+@functools.partial(jax.jit, static_argnames=("linear_map", "cap", "n_steps"))
+def _hammer(
+    kernel: Array, bound: Bound, *, linear_map: Matrix, cap: bool, n_steps: int
+) -> Array:
+    u = expected(kernel, linear_map).u
+    start = generic_direction(u.shape, u.dtype)
+    u, u2 = warm_up(jax.lax.stop_gradient(kernel), start, linear_map, n_steps)
+    u, _, v, _ = power_iteration(kernel, u, u2, linear_map)
+    value = sigma(kernel, u, v, linear_map)
+    usable = jnp.isfinite(value) & (value > 0)
+    if cap:
+        usable &= value > bound
+    change = jnp.where(usable, bound - value, 0).astype(vector_dtype(kernel.dtype))
+    blow = _blow(kernel, v, u, change, linear_map=linear_map)
+    batch = as_tuple(linear_map.batch_axis)
+    blow = jnp.moveaxis(blow, range(len(batch)), batch)
+    return (kernel.astype(blow.dtype) + blow).astype(kernel.dtype)
+
+
+@over_batch
+def _blow(
+    kernel: Array, v: Array, u: Array, change: Array, *, linear_map: LinearMap
+) -> Array:
+    del kernel  # only its axes matter
+    assert isinstance(linear_map, Matrix)
+    return change * jnp.conj(linear_map.outer(v, u))
