@@ -10,6 +10,7 @@ The names below are in the order of that path. The adapters `specjax.linen`,
 """
 
 from specjax import bounds as bounds
+from specjax import constraints as constraints
 from specjax._kernels import flax_kernels as flax_kernels
 from specjax._presets import equinox_kernels as equinox_kernels
 from specjax._presets import haiku_kernels as haiku_kernels
