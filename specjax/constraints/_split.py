@@ -16,7 +16,7 @@ from specjax._linear_map import LinearMap
 from specjax._tree import Path, join, named_leaves
 
 Split: TypeAlias = dict[str, Any]
-Shapes: TypeAlias = Callable[[Path, Array, LinearMap], tuple[tuple[int, ...], ...]]
+Shapes: TypeAlias = Callable[[Path, Any, LinearMap], tuple[tuple[int, ...], ...]]
 
 
 def build(params: Any, gains: Mapping[Path, Array]) -> Split:

@@ -1,5 +1,7 @@
 """The output units of a kernel: their axes, their norms, and a number for each."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 
@@ -38,7 +40,7 @@ def out_axes(linear_map: LinearMap, ndim: int) -> tuple[int, ...]:
 
 
 def number_shapes(
-    path: Path, kernel: Array, linear_map: LinearMap
+    path: Path, kernel: Any, linear_map: LinearMap
 ) -> tuple[tuple[int, ...], ...]:
     """Returns the shapes of a number for each unit, and of one for each kernel.
 
