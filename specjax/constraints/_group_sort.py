@@ -1,9 +1,13 @@
 """Activations that only reorder: MaxMin and GroupSort keep every norm and gradient."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
 from specjax import _errors
+from specjax._mesh import explicit_axes
 
 
 def maxmin(x: Shaped[Array, " *shape"], axis: int = -1) -> Shaped[Array, " *shape"]:
@@ -59,7 +63,18 @@ def group_sort(
     (2019), section 4.
     """
     groups, axis = _grouped(x, group_size, axis)
-    return jnp.sort(groups, axis=axis + 1).reshape(x.shape)
+    return _sorted(groups, axis + 1).reshape(x.shape)
+
+
+def _sorted(groups: Array, axis: int) -> Array:
+    sort = functools.partial(jnp.sort, axis=axis)
+    if not explicit_axes(groups):
+        return sort(groups)
+    # The compiler can sort what is sharded; jax has no rule for the derivative of it.
+    place = jax.typeof(groups).sharding.spec
+    return jax.sharding.auto_axes(sort, axes=explicit_axes(groups), out_sharding=place)(
+        groups
+    )
 
 
 def _grouped(x: Array, group_size: int, axis: int) -> tuple[Array, int]:
