@@ -65,7 +65,7 @@ class MeanOnlyBatchNorm(nn.Module):
         use_running_average = nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
         )
-        x = jnp.asarray(x, self.dtype)
+        x = jnp.asarray(x)
         features = feature_axes(x, self.axis)
         shape = tuple(x.shape[axis] for axis in features)
         running = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
@@ -81,7 +81,8 @@ class MeanOnlyBatchNorm(nn.Module):
         if not use_running_average and not self.is_initializing():
             running.value = after
         if not self.use_bias:
-            return y
+            return y.astype(self.dtype or x.dtype)
         bias = self.param("bias", self.bias_init, shape, self.param_dtype)
         others = tuple(axis for axis in range(x.ndim) if axis not in features)
-        return y + jnp.expand_dims(bias, others).astype(y.dtype)
+        y = y + jnp.expand_dims(bias, others).astype(y.dtype)
+        return y.astype(self.dtype or x.dtype)

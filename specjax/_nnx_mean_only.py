@@ -78,7 +78,7 @@ class MeanOnlyBatchNorm(nnx.Module):
         """
         if use_running_average is None:
             use_running_average = self.use_running_average
-        x = jnp.asarray(x, self.dtype)
+        x = jnp.asarray(x)
         y, after = mean_only(
             x,
             self.mean[...],
@@ -90,7 +90,8 @@ class MeanOnlyBatchNorm(nnx.Module):
         if not use_running_average:
             self.mean[...] = after
         if self.bias is None:
-            return y
+            return y.astype(self.dtype or x.dtype)
         (feature,) = feature_axes(x, self.axis)
         others = tuple(axis for axis in range(x.ndim) if axis != feature)
-        return y + jnp.expand_dims(self.bias[...], others).astype(y.dtype)
+        y = y + jnp.expand_dims(self.bias[...], others).astype(y.dtype)
+        return y.astype(self.dtype or x.dtype)
