@@ -154,7 +154,7 @@ def test_linen_bias_dtype_and_modes():
     variables = plain.init(jax.random.key(0), X, use_running_average=True)
     assert set(variables) == {"batch_stats"}
     with pytest.raises(
-        ValueError, match="momentum: got 2.0; need a number from 0 to 1"
+        ValueError, match=r"momentum: got 2\.0; need a number from 0 to 1"
     ):
         specjax.linen.MeanOnlyBatchNorm(momentum=2.0, use_running_average=False).init(
             jax.random.key(0), X

@@ -110,6 +110,21 @@ def test_zero_and_what_is_not_finite(value):
     np.testing.assert_allclose(mean_norm(again["Conv_0"]["kernel"]), 1, rtol=1e-3)
 
 
+def test_evaluation_and_steps_are_those_of_spectral_normalization():
+    key = jax.random.key(0)
+    split, state = sc.sr_init({"kernel": jax.random.normal(key, (20, 30))})
+    split["v"] = {"kernel": jax.random.normal(jax.random.key(1), (20, 30))}
+    for options in ({}, {"update_stats": False}, {"n_steps": 40}):
+        merged, after = sc.sr_apply(split, state, **options)
+        want, want_after = sx.sn_apply(split["v"], state, **options)
+        np.testing.assert_allclose(
+            merged["kernel"], want["kernel"] * split["g"]["kernel"], rtol=1e-5
+        )
+        jax.tree.map(np.testing.assert_array_equal, after, want_after)
+    named = sc.sr_init(split["v"], key=key)[1]
+    jax.tree.map(np.testing.assert_array_equal, named, sx.sn_init(split["v"], key=key))
+
+
 def test_gains_that_do_not_fit():
     params = {"Dense_0": {"kernel": jnp.ones((2, 3))}}
     split, state = sc.sr_init(params)

@@ -4,6 +4,7 @@ The matrices of every kernel are cut out by `tests.cases`, which knows nothing o
 specjax: a unit is a column.
 """
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -97,6 +98,48 @@ def test_the_norm_is_g_and_the_direction_is_that_of_v(case, per_unit):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         if not any(name.startswith(kernel) for kernel in kernels):
             np.testing.assert_array_equal(old, new)
+
+
+@both_forms
+def test_axes_in_any_order(per_unit):
+    # Outputs, inputs, a stack, outputs, a stack.
+    kernels = {"w": sx.Matrix(in_axis=1, out_axis=(3, 0), batch_axis=(4, 2))}
+    w = np.random.default_rng(0).standard_normal((2, 3, 4, 5, 6))
+    split = wn_init(
+        {"w": jnp.asarray(w, jnp.float32)}, kernels=kernels, per_unit=per_unit
+    )
+    squares = np.einsum("aibcd,aibcd->bdac", w, w)
+    squares = squares if per_unit else squares.sum((2, 3))
+    np.testing.assert_allclose(split["g"]["w"], np.sqrt(squares), rtol=1e-6)
+    gains = np.float32(np.random.default_rng(1).standard_normal(squares.shape))
+    merged = wn_apply(
+        {"g": {"w": jnp.asarray(gains)}, "v": split["v"]}, kernels=kernels
+    )
+    ratio = gains / np.sqrt(squares)
+    letters = "bdac" if per_unit else "bd"
+    want = np.einsum(f"aibcd,{letters}->aibcd", w, ratio)
+    np.testing.assert_allclose(merged["w"], want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("conv", "axis"),
+    [
+        (sx.Conv((8, 8), feature_group_count=2), 3),
+        (sx.Conv((8, 8), window_strides=2, transposed=True), 3),
+        (sx.Conv((8, 8), transposed=True, transpose_kernel=True), 2),
+    ],
+)
+def test_units_of_a_convolution_are_its_output_channels(conv, axis):
+    w = jax.random.normal(jax.random.key(0), (3, 3, 4, 6))
+    split = wn_init({"w": w}, kernels={"w": conv})
+    want = np.linalg.norm(np.moveaxis(w, axis, -1).reshape(-1, w.shape[axis]), axis=0)
+    np.testing.assert_allclose(split["g"]["w"], want, rtol=1e-6)
+    split["v"]["w"] = w * 5
+    np.testing.assert_allclose(wn_apply(split, kernels={"w": conv})["w"], w, rtol=1e-6)
+    stack = {"w": jnp.stack([w, 2 * w])}
+    kernels = {"w": dataclasses.replace(conv, batch_axis=0)}
+    found = wn_init(stack, kernels=kernels)["g"]["w"]
+    np.testing.assert_allclose(found, [want, 2 * want], rtol=1e-6)
 
 
 @both_forms
