@@ -1,6 +1,7 @@
 """Activations that only reorder: MaxMin and GroupSort keep every norm and gradient."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,9 +73,10 @@ def _sorted(groups: Array, axis: int) -> Array:
         return sort(groups)
     # The compiler can sort what is sharded; jax has no rule for the derivative of it.
     place = jax.typeof(groups).sharding.spec
-    return jax.sharding.auto_axes(sort, axes=explicit_axes(groups), out_sharding=place)(
-        groups
+    placed: Any = jax.sharding.auto_axes(
+        sort, axes=explicit_axes(groups), out_sharding=place
     )
+    return placed(groups)
 
 
 def _grouped(x: Array, group_size: int, axis: int) -> tuple[Array, int]:
