@@ -94,7 +94,7 @@ def bsn_apply(
         1.0
 
     Source: Lin, Sekar and Fanti, "Why Spectral Normalization Stabilizes GANs: Analysis
-    and Improvements" (2021), section 6.
+    and Improvements" (2021), on BSN, SSN and BSSN.
     """
     check_options(bound=bound, n_steps=n_steps)
     check_flags(cap=cap, update_stats=update_stats, grad_sigma=grad_sigma)

@@ -24,7 +24,8 @@ def gradient_norms(critic: Critic, x: Float[Array, "n ..."]) -> Float[Array, " n
 
     One backward pass for the whole batch: samples must not see each other in the
     critic, as they do in batch normalization. In float32 at least; in scores per unit
-    of x. Where the gradient is zero, so are the norm's derivatives.
+    of x; right for entries of 1e-18 to 1e18. Where the gradient is zero, so are the
+    norm's derivatives.
 
     Args:
         critic: from a batch of samples to their scores, (n,) or (n, 1).
@@ -74,7 +75,7 @@ def gradient_penalty(
         0.0
 
     Source: Gulrajani et al., "Improved Training of Wasserstein GANs" (2017), equation
-    (3), and its appendix for the one-sided form.
+    (3); section 4 on the one-sided form.
     """
     check_flags(one_sided=one_sided)
     excess = gradient_norms(critic, x) - target

@@ -60,7 +60,7 @@ def orthogonal_penalty(
 
     Source: Brock et al., "Large Scale GAN Training" (2019), equations (2) and (3);
     "absolute" is Brock et al., "Neural Photo Editing with Introspective Adversarial
-    Networks" (2017), section 3.3.
+    Networks" (2017).
     """
     if form not in FORMS:
         names = " or ".join(map(repr, FORMS))

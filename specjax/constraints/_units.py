@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 
 from specjax import _errors
+from specjax._batch import read_anew
 from specjax._conv import Conv
 from specjax._linear_map import LinearMap, Matrix, as_tuple
 from specjax._mesh import Names, shards_of, summed
@@ -62,7 +63,8 @@ def norms(
     In float32 at least, in the kernel's units; right for entries of 1e-18 to 1e18. Its
     derivative at a unit of zeros is zero.
     """
-    wide = kernel.astype(vector_dtype(kernel.dtype))
+    dtype = vector_dtype(kernel.dtype)
+    wide = read_anew(kernel, jnp.zeros((), dtype)).astype(dtype)
     kept = linear_map.batch_axis
     if per_unit:
         kept += out_axes(linear_map, kernel.ndim)
