@@ -65,8 +65,10 @@ def everything(name, params, direction):
 FORMS = ("off_diagonal", "squared", "absolute")
 
 
-@every_case
-@both_kinds
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(name, AxisType.Explicit) for name in NAMES] + [("query on all", AxisType.Auto)],
+)
 def test_values_and_gradients_are_the_single_devices(name, kind):
     params, direction = on_one_device(name), on_one_device(name, 4)
     want = jax.jit(functools.partial(everything, name))(params, direction)
