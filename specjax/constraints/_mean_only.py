@@ -7,9 +7,8 @@ from jax import lax
 from jaxtyping import Array, Float, Inexact
 
 from specjax import _errors
+from specjax._linear_map import Axes
 from specjax._vectors import vector_dtype
-
-Axes = int | tuple[int, ...]
 
 
 def mean_only(
