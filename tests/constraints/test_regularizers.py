@@ -162,6 +162,12 @@ def test_u_is_carried_and_follows_the_weights():
     penalty, same = spectral_penalty(params, state, update_stats=False)
     jax.tree.map(np.testing.assert_array_equal, same, state)
     np.testing.assert_allclose(penalty, true**2 / 2, rtol=4e-3)
+    # Of other params, u stays what it is.
+    other = {"kernel": params["kernel"][::-1, ::-1]}
+    penalty, _ = spectral_penalty(other, state, update_stats=False, n_steps=50)
+    held = np.linalg.norm(other["kernel"] @ state["kernel"]["u"])
+    assert held < 0.9 * true
+    np.testing.assert_allclose(penalty, held**2 / 2, rtol=1e-4)
 
 
 def test_training_with_it_lowers_the_norm_and_leaves_the_rest():
