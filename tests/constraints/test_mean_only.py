@@ -63,6 +63,12 @@ def test_half_precision_is_summed_in_float32():
     assert after.dtype == jnp.float32
     np.testing.assert_array_equal(y, 0)
     np.testing.assert_array_equal(after, 20)
+    # A mean that bfloat16 does not have.
+    y, after = mean_only(
+        jnp.array([[300.0], [302.0]], jnp.bfloat16), jnp.zeros(1), momentum=0.0
+    )
+    np.testing.assert_array_equal(y.astype(np.float32), [[-1], [1]])
+    np.testing.assert_array_equal(after, 301)
 
 
 def over_devices(function, kind):
@@ -191,6 +197,7 @@ def test_nnx_carries_what_flax_does():
     ours.eval()
     np.testing.assert_allclose(ours(X), X - held, atol=1e-6)
     np.testing.assert_array_equal(ours.mean[...], held)
+    jax.vmap(ours)(X)  # nothing is written: flax would refuse it here
     ours.train()
     np.testing.assert_allclose(ours(X), X - X.mean((0, 1)), atol=2e-6)
     assert jnp.abs(ours.mean[...] - held).max() > 0

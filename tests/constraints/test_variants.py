@@ -217,6 +217,25 @@ def test_fuse_converges_on_other_params():
     np.testing.assert_allclose(mean_norm(fused["Conv_0"]["kernel"]), 0.7, rtol=1e-3)
 
 
+def test_vectors_that_are_blind_to_what_leads_now():
+    noise = jax.random.normal(jax.random.key(0), (3, 3, 8, 8))
+    block = jnp.zeros((3, 3, 8, 8)).at[:, :, :4, :4].set(1)
+    old = {"Conv_0": {"kernel": noise * block}}
+    state = sc.bsn_init(old)
+    for way in state.values():  # as they are after long training
+        entry = way["Conv_0"]["kernel"]
+        entry["u"] = entry["u"].at[4:].set(0)
+        entry["u2"] = entry["u2"].at[4:].set(0)
+    other = jnp.flip(block, (2, 3))
+    new = {"Conv_0": {"kernel": noise * block + 9 * noise * other}}
+    fused = sc.bsn_fuse(new, state)
+    np.testing.assert_allclose(mean_norm(fused["Conv_0"]["kernel"]), 1, rtol=1e-3)
+    # Evaluation uses them as they are: the norms of the old block.
+    used, _ = sc.bsn_apply(new, state, update_stats=False, n_steps=50)
+    used = used["Conv_0"]["kernel"] * block
+    np.testing.assert_allclose(mean_norm(used), 1, rtol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["attention", "experts", "vmap_stack"])
 def test_of_matrices_both_ways_are_one(name):
     case = BY_NAME[name]
