@@ -1,12 +1,13 @@
 """Compares a training step with spectral normalization with the same step without.
 
-    python -m benchmarks [step|counts|budget] [--net NET] [--rivals PATTERN] [--quick]
+    python -m benchmarks [step|counts|depth|budget] [--net NET] [--rivals REGEX]
 
 `step` times every rival and ours, each against the plain step of its own framework, in
 interleaved rounds, and adds what the compiler counts. `counts` is by the TPU compiler,
-without a TPU. `budget`, which has to be named, writes the counts that a test guards.
-Device: any, the quoted numbers say which. Time on a CPU with 2 cores: with --quick less
-than 10 minutes, else hours. `python -m benchmarks.accuracy` has how near sigma is.
+without a TPU. `depth` times ours by the number of kernels. `budget`, which has to be
+named, writes the counts that a test guards. Device: any, the quoted numbers say which.
+Time on a CPU with 2 cores: with --quick less than 10 minutes, else hours.
+`python -m benchmarks.accuracy` has how near sigma is.
 """
 
 import argparse
@@ -27,9 +28,13 @@ def main(arguments: list[str] | None = None) -> None:
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
-    every = {"step": commands.step, "counts": commands.counts}
+    every = {
+        "step": commands.step,
+        "counts": commands.counts,
+        "depth": commands.depth,
+    }
     parts = [*every, "budget"]
-    add("what", nargs="?", choices=parts, help="one part (default: step and counts)")
+    add("what", nargs="?", choices=parts, help="one part (default: all but budget)")
     add("--net", choices=COUNTED, action="append", help="repeatable (default: all)")
     add("--rivals", default="", help="a regular expression: those whose name has it")
     add("--passes", type=int, choices=(1, 2), default=1, help=_PASSES)

@@ -5,6 +5,7 @@ numbers are. Jitted, so that a call outside of jit runs as one program.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +15,25 @@ from jaxtyping import Array
 from specjax._batch import over_batch
 from specjax._linear_map import LinearMap
 from specjax._options import Bound
-from specjax._power import Start, Step, power_steps
+from specjax._power import Start, power_steps
 from specjax._rescale import factor, scaled
 from specjax._sigma import between
 from specjax._state import Carried
 from specjax._together import Vectors, together
+
+
+class Applied(NamedTuple):
+    """What becomes of one kernel in a step.
+
+    Attributes:
+        kernel: the kernel normalized.
+        scale: what it was multiplied with; has the derivative, too.
+        carried: to the next step.
+    """
+
+    kernel: Array
+    scale: Array
+    carried: Carried
 
 
 @functools.partial(
@@ -33,8 +48,8 @@ def apply_all(
     cap: bool,
     n_steps: int,
     grad_sigma: bool,
-) -> list[tuple[Array, Carried]]:
-    """Returns each kernel normalized, and what is carried to the next step."""
+) -> list[Applied]:
+    """Returns each kernel normalized, by what, and what is carried to the next step."""
     starts = [
         Start(kernel, c.u, c.u2, linear_map)
         for kernel, c, linear_map in zip(kernels, carried, linear_maps, strict=True)
@@ -46,13 +61,14 @@ def apply_all(
     ]
     found = together(lambda new, old, _: _scalars(new, old, bound, cap), scalars)
     options = {"cap": cap, "grad_sigma": grad_sigma}
-    return [
-        (
-            _rescaled(start, step, scale, bound, **options),
-            Carried(step.u, step.u2, kept),
+    applied = []
+    for start, step, (kept, scale) in zip(starts, steps, found, strict=True):
+        vectors = *step.inputs, *step.outputs
+        both = _rescaled(
+            start.kernel, bound, scale, vectors, start.linear_map, **options
         )
-        for start, step, (kept, scale) in zip(starts, steps, found, strict=True)
-    ]
+        applied.append(Applied(*both, Carried(step.u, step.u2, kept)))
+    return applied
 
 
 def _scalars(new: Array, old: Array, bound: Bound, cap: bool) -> tuple[Array, Array]:
@@ -61,22 +77,24 @@ def _scalars(new: Array, old: Array, bound: Bound, cap: bool) -> tuple[Array, Ar
     return kept, lax.stop_gradient(factor(new, bound, cap))
 
 
+# Jitted, so that kernels of one shape are traced, and differentiated, once.
+@functools.partial(jax.jit, static_argnames=("linear_map", "cap", "grad_sigma"))
 def _rescaled(
-    start: Start,
-    step: Step,
-    scale: Array,
+    kernel: Array,
     bound: Bound,
+    scale: Array,
+    vectors: tuple[Array, ...],
+    linear_map: LinearMap,
     *,
     cap: bool,
     grad_sigma: bool,
-) -> Array:
-    kernel, linear_map = start.kernel, start.linear_map
+) -> tuple[Array, Array]:
+    """Returns the kernel times its scale, and the scale with its derivative."""
     constant = kernel if grad_sigma else lax.stop_gradient(kernel)
     bounds = jnp.broadcast_to(jnp.asarray(bound, scale.dtype), scale.shape)
-    vectors = map(lax.stop_gradient, (*step.inputs, *step.outputs))
-    rest = (bounds, scale, *vectors)
+    rest = (bounds, scale, *lax.stop_gradient(vectors))
     scale = _with_derivative(constant, *rest, linear_map=linear_map, cap=cap)
-    return scaled(kernel, scale, linear_map)
+    return scaled(kernel, scale, linear_map), scale
 
 
 @over_batch

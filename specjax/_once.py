@@ -11,6 +11,8 @@ from typing import Any
 
 import jax
 
+from specjax._spectral_norm import Applied
+
 
 class Once:
     """Calls ``apply(params, state)``, or gives its last result if nothing changed."""
@@ -18,15 +20,15 @@ class Once:
     def __init__(self) -> None:
         """Starts with nothing remembered."""
         self._left: list[Any] | None = None
-        self._result: tuple[Any, Any] | None = None
+        self._result: Applied | None = None
 
     def __call__(
-        self, apply: Callable[[Any, Any], tuple[Any, Any]], params: Any, state: Any
-    ) -> tuple[Any, Any]:
-        """Returns ``(params, state)`` of `apply`."""
+        self, apply: Callable[[Any, Any], Applied], params: Any, state: Any
+    ) -> Applied:
+        """Returns what `apply` does."""
         if self._result is None or not _same(self._left, (params, state)):
             self._result = apply(params, state)
-            self._left = jax.tree.leaves((params, self._result[1]))
+            self._left = jax.tree.leaves((params, self._result.state))
         return self._result
 
 

@@ -4,7 +4,7 @@ Three functions walk the path of `_one_kernel` for each kernel of a tree: `sn_in
 makes the state, `sn_apply` takes one step, `sn_fuse` converges and bakes the result.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -109,12 +109,55 @@ def sn_apply(
 
     Source: Miyato et al., "Spectral Normalization for GANs" (2018), Algorithm 1.
     """
+    applied = scaled_apply(
+        params,
+        state,
+        kernels=kernels,
+        bound=bound,
+        cap=cap,
+        n_steps=n_steps,
+        update_stats=update_stats,
+        grad_sigma=grad_sigma,
+        norm=norm,
+    )
+    return applied.params, applied.state
+
+
+class Applied(NamedTuple):
+    """What `sn_apply` returns, and what it multiplied.
+
+    Attributes:
+        params: normalized.
+        state: the next one.
+        factors: by its path, each kernel before and what it is multiplied with, a
+            number for each slice of a stack; no kernel that a proved bound divides.
+    """
+
+    params: Any
+    state: Any
+    factors: dict[Path, tuple[Array, Array]]
+
+
+def scaled_apply(
+    params: Any,
+    state: Any,
+    *,
+    kernels: Kernels,
+    bound: Bound,
+    cap: bool,
+    n_steps: int,
+    update_stats: bool,
+    grad_sigma: bool,
+    norm: str,
+) -> Applied:
+    """Returns what `sn_apply` does, with the factors, for who scales another array."""
     check_options(bound=bound, n_steps=n_steps)
     check_flags(cap=cap, update_stats=update_stats, grad_sigma=grad_sigma)
     check_norm(norm)
     selected = _select(params, kernels)
     if norm == "upper":
-        return _certified(params, selected, bound, cap, grad_sigma), state
+        certified = _certified(params, selected, bound, cap, grad_sigma)
+        return Applied(certified, state, {})
     carried = _state.read(state, selected)
     applied = apply_all(
         [kernel for kernel, _ in selected.values()],
@@ -126,10 +169,11 @@ def sn_apply(
         grad_sigma=grad_sigma,
     )
     new = dict(zip(selected, applied, strict=True))
-    params = replace_leaves(params, {path: kernel for path, (kernel, _) in new.items()})
+    params = replace_leaves(params, {path: one.kernel for path, one in new.items()})
     if update_stats:
-        state = _state.write(state, {path: after for path, (_, after) in new.items()})
-    return params, state
+        state = _state.write(state, {path: one.carried for path, one in new.items()})
+    factors = {path: (selected[path][0], one.scale) for path, one in new.items()}
+    return Applied(params, state, factors)
 
 
 def sn_fuse(

@@ -6,7 +6,7 @@ code that wraps layers one by one.
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -32,7 +32,8 @@ from specjax._linear_map import Matrix
 from specjax._linen_mean_only import MeanOnlyBatchNorm as MeanOnlyBatchNorm
 from specjax._once import Once
 from specjax._options import Bound
-from specjax._spectral_norm import sn_apply
+from specjax._scaled_output import product_words
+from specjax._spectral_norm import Applied, scaled_apply
 from specjax._with_options import spectral_norm
 
 
@@ -43,7 +44,8 @@ class SpectralNorm(nn.Module):
     params: ``{"SpectralNorm_0": {"kernel": {"u": ..., "u2": ..., "sigma": ...}}}``. It
     is warm after `init`. In evaluation u is used as it is. Called several times in one
     forward pass, at one level of transformations, the layer gets the same kernel each
-    time and takes one step.
+    time and takes one step. Where the result of a Dense or a Conv is small beside its
+    kernel, the result is scaled and no normalized kernel comes to be.
 
     Attributes:
         layer_instance: the layer: Dense, Conv, attention, or a module of your own.
@@ -118,14 +120,24 @@ class SpectralNorm(nn.Module):
         inputs = input_shape(args, kwargs)
         if self.is_initializing():
             self._init_state(inputs, *args, **kwargs)
-        update = self._update(update_stats)
-        return nn.map_variables(
-            lambda layer: layer(*args, **kwargs),
-            "params",
-            trans_in_fn=functools.partial(
-                self._normalized, inputs=inputs, update=update
-            ),
-        )(self.layer_instance)
+        applied: list[Applied] = []
+
+        def normalize(variables: Any) -> Any:
+            applied.append(self._applied(variables["params"], inputs, update_stats))
+            params = cast(applied[-1].params, self._kernels(inputs), self.dtype)
+            return {**variables, "params": params}
+
+        def call(layer: nn.Module) -> Any:
+            factors = {} if self.dtype is not None else applied[-1].factors
+            words: dict[str, Any] = product_words(
+                layer, _PRODUCTS.get(type(layer)), factors
+            )
+            layer = layer.clone(parent=layer.scope, **words) if words else layer
+            return layer(*args, **kwargs)
+
+        return nn.map_variables(call, "params", trans_in_fn=normalize)(
+            self.layer_instance
+        )
 
     def _init_state(self, inputs: Shape, *args: Any, **kwargs: Any) -> None:
         self.layer_instance(*args, **kwargs)  # makes its params, just as without us
@@ -170,8 +182,10 @@ class SpectralNorm(nn.Module):
             raise ValueError(message)
         return mutable if update_stats is None else bool(update_stats)
 
-    def _normalized(self, variables: Any, *, inputs: Shape, update: bool) -> Any:
-        params, kernels = variables["params"], self._kernels(inputs)
+    def _applied(
+        self, params: Any, inputs: Shape, update_stats: bool | None
+    ) -> Applied:
+        update, kernels = self._update(update_stats), self._kernels(inputs)
         # Below our name there may also be the layer's own statistics.
         held = self.variables.get(self.collection_name, {})
         state = {name: entry for name, entry in held.items() if name in params}
@@ -184,7 +198,7 @@ class SpectralNorm(nn.Module):
             )
             raise ValueError(message)
         apply = functools.partial(
-            sn_apply,
+            scaled_apply,
             kernels=kernels,
             bound=self.bound,
             cap=self.cap,
@@ -196,14 +210,11 @@ class SpectralNorm(nn.Module):
         if self.operator:
             check_input_size(self._where(), params, state, kernels, inputs)
         with self._named_errors():
-            if not update:
-                params, _ = apply(params, state)
-            else:
-                params, state = self._once()(apply, params, state)
+            applied = (self._once() if update else _call)(apply, params, state)
         if update:
-            for name, entry in state.items():
+            for name, entry in applied.state.items():
                 self.put_variable(self.collection_name, name, entry)
-        return {**variables, "params": cast(params, kernels, self.dtype)}
+        return applied
 
     def _once(self) -> Once:
         # Not a field: it lives as long as this bound module, which is one forward pass.
@@ -219,6 +230,14 @@ class SpectralNorm(nn.Module):
         else:
             rule = _layer_rule(self.layer_instance)
         return matrices_only(rule) if self.error_on_non_matrix else rule
+
+
+# Where these keep their product. Not their subclasses: they may do something else.
+_PRODUCTS = {nn.Dense: "dot_general", nn.Conv: "conv_general_dilated"}
+
+
+def _call(apply: Callable[[Any, Any], Applied], params: Any, state: Any) -> Applied:
+    return apply(params, state)
 
 
 def _layer_rule(layer: nn.Module) -> Rule:

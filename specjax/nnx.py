@@ -32,7 +32,8 @@ from specjax._linear_map import Matrix
 from specjax._nnx_mean_only import MeanOnlyBatchNorm as MeanOnlyBatchNorm
 from specjax._once import Once
 from specjax._options import Bound, check_flags, check_norm, check_options
-from specjax._spectral_norm import sn_apply
+from specjax._scaled_output import product_words
+from specjax._spectral_norm import scaled_apply
 from specjax._with_options import spectral_norm
 
 
@@ -47,6 +48,9 @@ class SpectralNorm(nnx.Module):
     step, ``.eval()`` uses u as it is. Called several times in one forward pass with a
     traced state, at one level of transformations, the layer gets the same kernel each
     time and takes one step.
+
+    Where the result of a Linear or a Conv is small beside its kernel, the result is
+    scaled and no normalized kernel comes to be.
 
     The layer runs as a second module around the normalized params. It shares every
     other variable (batch statistics, random counts, caches); attributes that its call
@@ -153,7 +157,7 @@ class SpectralNorm(nnx.Module):
             where = type(self.layer_instance).__name__
             check_input_size(where, params, state, rule, inputs)
         apply = functools.partial(
-            sn_apply,
+            scaled_apply,
             kernels=rule,
             bound=self.bound,
             cap=self.cap,
@@ -166,12 +170,17 @@ class SpectralNorm(nnx.Module):
             isinstance(u, jax.core.Tracer) for u in jax.tree.leaves(state)
         ):
             apply = functools.partial(_ONCE.setdefault(self, Once()), apply)
-        params, state = apply(params, state)
+        applied = apply(params, state)
         if update:
-            jax.tree.map(_write, self.stats, state, is_leaf=_is_variable)
+            jax.tree.map(_write, self.stats, applied.state, is_leaf=_is_variable)
         # A second module around the normalized params; every other variable is shared.
-        params = cast(params, rule, self.dtype)
-        return nnx.merge(graphdef, params, rest)(*args, **kwargs)
+        params = cast(applied.params, rule, self.dtype)
+        layer = nnx.merge(graphdef, params, rest)
+        factors = {} if self.dtype is not None else applied.factors
+        words = product_words(layer, _PRODUCTS.get(type(layer)), factors)
+        for word, product in words.items():
+            setattr(layer, word, product)
+        return layer(*args, **kwargs)
 
     def _rule(self, inputs: Shape) -> Kernels:
         if self.kernels is not None:
@@ -182,6 +191,9 @@ class SpectralNorm(nnx.Module):
             rule = _layer_rule(self.layer_instance)
         return matrices_only(rule) if self.error_on_non_matrix else rule
 
+
+# Where these keep their product. Not their subclasses: they may do something else.
+_PRODUCTS = {nnx.Linear: "dot_general", nnx.Conv: "conv_general_dilated"}
 
 # Only inside a trace, where the module is a copy that dies with it.
 _ONCE: weakref.WeakKeyDictionary[SpectralNorm, Once] = weakref.WeakKeyDictionary()

@@ -67,7 +67,9 @@ def test_the_linen_wrapper(case):
     added = Counter(collectives(normalized)) - Counter(collectives(usual))
     assert {operation for operation, _ in added} == {"all-reduce"}
     n_in, n_out = params["kernel"].size // 24, 24
-    assert sum(size * n for (_, size), n in added.items()) <= 8 * (n_in + n_out) + 64
+    # By the totals: one of the layer's own may be merged with one of ours.
+    sizes = (sum(size for _, size in collectives(text)) for text in (normalized, usual))
+    assert next(sizes) - next(sizes) <= 8 * (n_in + n_out) + 64
 
 
 @both_kinds

@@ -6,38 +6,77 @@ but not with each compiler, so the file holds the versions that it is of.
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks.rivals import tpu_counts
+from benchmarks.rivals import aot
 from benchmarks.rivals.about import about
 from benchmarks.rivals.field import FIELD
 from benchmarks.rivals.nets import COUNTED
 
 FILE = Path(__file__).parents[1] / "budget.json"
-NETS = ("resnet_d", "resnet_d_512")
-RIVALS = ("specjax sn_apply", "specjax renormalize")
 COUNTS = ("bytes", "fusions", "instructions", "temporary_bytes")
 COMPILERS = ("jax", "jaxlib", "libtpu")
 
 Budget = dict[str, Any]
 
 
+class Held(NamedTuple):
+    """Steps of a network that are counted, over the plain one.
+
+    Attributes:
+        compiler: "tpu" or "cpu".
+        net: the network.
+        passes: in which real and fake inputs go through it.
+        rivals: which of ours. The wrapper takes a step in each pass.
+    """
+
+    compiler: str
+    net: str
+    passes: int
+    rivals: tuple[str, ...]
+
+
+_FUNCTIONS = ("specjax sn_apply", "specjax renormalize")
+_WRAPPER = ("specjax.linen.SpectralNorm",)
+HELD = (
+    Held("tpu", "resnet_d", 2, _FUNCTIONS),
+    Held("tpu", "resnet_d_512", 2, _FUNCTIONS),
+    Held("tpu", "resnet_d_512", 1, _WRAPPER),
+    Held("cpu", "mlp", 1, _FUNCTIONS + _WRAPPER),
+)
+
+
 def measure() -> Budget:
     """Returns what is added to the plain step, count by count, and the versions."""
     added = {}
-    plain = {rival.plain for rival in FIELD if rival.name in RIVALS}
-    rivals = [rival for rival in FIELD if rival.name in plain or rival.name in RIVALS]
-    for net in NETS:
-        case = COUNTED[net]
-        rows = tpu_counts.measure(
-            net, case, case.batch, little_effort=True, passes=2, rivals=rivals
-        )
-        found = {row["rival"]: row for row in rows}
-        for name in RIVALS:
-            ours, base = found[name]["tpu"], found[found[name]["plain"]]["tpu"]
-            added[f"{net}, {name}"] = {k: ours[k] - base[k] for k in COUNTS}
+    for held in HELD:
+        for name, counts in _added(held).items():
+            added[f"{held.compiler}, {held.net} in {held.passes}, {name}"] = counts
     versions = about()["versions"]
     return {"versions": {k: versions.get(k) for k in COMPILERS}, "added": added}
+
+
+def _added(held: Held) -> dict[str, dict[str, int]]:
+    case = COUNTED[held.net]
+    plain = {rival.plain for rival in FIELD if rival.name in held.rivals}
+    rows = aot.measure(
+        held.net,
+        case,
+        case.batch,
+        compiler=held.compiler,
+        little_effort=held.compiler == "tpu",
+        passes=held.passes,
+        rivals=[rival for rival in FIELD if rival.name in plain.union(held.rivals)],
+    )
+    found = {row["rival"]: row for row in rows}
+    added = {}
+    for name in held.rivals:
+        ours, base = found[name], found[found[name]["plain"]]
+        added[name] = {
+            count: ours[held.compiler][count] - base[held.compiler][count]
+            for count in COUNTS
+        }
+    return added
 
 
 def read() -> Budget:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from benchmarks.rivals import measure, tpu_counts
+from benchmarks.rivals import aot, measure
+from benchmarks.rivals import depth as depths
 from benchmarks.rivals.about import about
 from benchmarks.rivals.field import FIELD, Rival
 from benchmarks.rivals.nets import COUNTED, NETS
@@ -90,7 +91,7 @@ def counts(options: Options) -> None:
     rows: list[Any] = []
     for name in nets:
         case = COUNTED[name]
-        rows += tpu_counts.measure(
+        rows += aot.measure(
             name,
             case,
             case.batch,
@@ -105,6 +106,19 @@ def counts(options: Options) -> None:
                 path = options.out / f"counts_{name}.png"
                 plot(rows, of_count(rows, "tpu", name), name, "TPU compiler, v5e", path)
     _CONSOLE.print(counts_table(rows, "tpu"))
+
+
+def depth(options: Options) -> None:
+    """Times a step by the number of kernels."""
+    chosen, seconds = (
+        (depths.DEPTHS, 10) if not options.quick else (depths.QUICK_DEPTHS, 1)
+    )
+    rows = []
+    for row in depths.measure(chosen, seconds, _say):
+        rows.append(row)
+        if options.out:
+            _write(options.out, "depth.json", rows)
+    _CONSOLE.print(depths.table(rows))
 
 
 def _say(what: str) -> None:

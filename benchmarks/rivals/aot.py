@@ -1,4 +1,4 @@
-"""What the TPU compiler counts of every jitted step, without a TPU."""
+"""What a compiler counts of every jitted step: the TPU's without a TPU, the CPU's."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -27,7 +27,8 @@ def measure(
     case: Case,
     batch: int,
     *,
-    little_effort: bool,
+    compiler: str = "tpu",
+    little_effort: bool = False,
     passes: int = 1,
     rivals: Sequence[Rival] = FIELD,
     say: Callable[[str], None] = lambda _: None,
@@ -38,13 +39,15 @@ def measure(
         net: the network's name, for the rows.
         case: the network.
         batch: real inputs, and as many fake.
-        little_effort: whether the compiler is not to search.
+        compiler: "tpu" or "cpu".
+        little_effort: whether the TPU's compiler is not to search.
         passes: in which real and fake inputs go through the network: 1 or 2.
         rivals: which to count.
         say: is told what is done.
     """
     about = problem(case.net, case.image_shape, passes, cold=True)
-    chip = SingleDeviceSharding(tpu_devices(CHIP, 1)[0])
+    device = tpu_devices(CHIP, 1) if compiler == "tpu" else jax.devices("cpu")
+    chip = SingleDeviceSharding(device[0])
     for rival in rivals:
         if rival.missing():
             continue
@@ -67,7 +70,7 @@ def measure(
             "plain": rival.plain,
             "ours": rival.ours,
             "little_effort": little_effort,
-            "tpu": counts(compiled)._asdict(),
+            compiler: counts(compiled)._asdict(),
         }
 
 

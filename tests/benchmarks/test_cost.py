@@ -1,0 +1,171 @@
+"""What spectral normalization adds to a program: passes, memory, growth with depth."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import specjax as sx
+from benchmarks.accuracy.passes import reads, writes
+from benchmarks.rivals import depth
+from benchmarks.rivals.compiled import counts
+from specjax.linen import SpectralNorm
+from specjax.optax import renormalize
+
+# No two kernels of one size, and no vector as large as a kernel.
+WIDTHS = (384, 512, 320)
+BATCH = 4
+
+
+class Net(nn.Module):
+    """Dense layers, wrapped or not."""
+
+    wrapped: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        for i, width in enumerate(WIDTHS[1:]):
+            layer = nn.Dense(width, name=f"dense{i}")
+            x = jnp.tanh(SpectralNorm(layer)(x) if self.wrapped else layer(x))
+        return x
+
+
+X = np.ones((BATCH, WIDTHS[0]), np.float32)
+PARAMS = jax.jit(Net().init)(jax.random.key(0), X)["params"]
+STATE = sx.sn_init(PARAMS)
+SIZES = [kernel["kernel"].size for kernel in PARAMS.values()]
+N_VECTORS = sum(sum(leaf.shape) for leaf in jax.tree.leaves(PARAMS))
+
+
+def plain(params, state, x):
+    return Net().apply({"params": params}, x), state
+
+
+def functions(params, state, x, **options):
+    params, state = sx.sn_apply(params, state, **options)
+    return Net().apply({"params": params}, x), state
+
+
+def wrapper(params, state, x, **options):
+    held = {"params": params, "batch_stats": stats(state)}
+    if options:
+        return Net(wrapped=True).apply(held, x), state
+    return Net(wrapped=True).apply(held, x, mutable=["batch_stats"])
+
+
+def stats(state):
+    return {f"SpectralNorm_{i}": one for i, one in enumerate(state.values())}
+
+
+def compiled(function, *args):
+    return jax.jit(function).lower(*args).compile()
+
+
+def step(forward, tx):
+    def training(params, state, moments, x):
+        def loss(params):
+            y, new = forward(params, state, x)
+            return jnp.sum(jnp.sin(y)), new
+
+        grads, new = jax.grad(loss, has_aux=True)(params)
+        updates, moments = tx.update(grads, moments, params)
+        return optax.apply_updates(params, updates), new, moments
+
+    return training
+
+
+@functools.cache
+def training(forward, wrap=lambda tx: tx):
+    tx = wrap(optax.adam(1e-3))
+    return compiled(step(forward, tx), PARAMS, STATE, tx.init(PARAMS), X)
+
+
+@pytest.mark.parametrize("forward", [functions, wrapper])
+def test_evaluation_reads_each_kernel_once_more_than_the_layer(forward):
+    usual = compiled(plain, PARAMS, STATE, X).as_text()
+    evaluation = functools.partial(forward, update_stats=False)
+    text = compiled(evaluation, PARAMS, STATE, X).as_text()
+    for size in SIZES:
+        assert reads(usual, size) == 1
+        assert reads(text, size) == 2
+
+
+def test_with_fused_params_the_program_is_the_plain_one():
+    # As text before the compiler: what it would be given is the same.
+    usual = jax.jit(plain).lower(PARAMS, STATE, X).as_text()
+    fused = sx.sn_fuse(PARAMS, STATE)
+    assert jax.jit(plain).lower(fused, STATE, X).as_text() == usual
+    assert not jnp.allclose(fused["dense0"]["kernel"], PARAMS["dense0"]["kernel"])
+
+
+def test_the_wrapper_writes_no_kernel_in_evaluation():
+    evaluation = functools.partial(wrapper, update_stats=False)
+    text = compiled(evaluation, PARAMS, STATE, X).as_text()
+    assert [writes(text, size) for size in SIZES] == [0, 0]
+
+
+def test_a_step_keeps_no_more_than_the_normalized_kernels():
+    n_bytes = 4 * sum(SIZES)
+    usual = counts(training(plain)).temporary_bytes
+    vectors = 64 * N_VECTORS
+    assert vectors < n_bytes / 4
+    assert counts(training(functions)).temporary_bytes <= usual + n_bytes + vectors
+    assert counts(training(wrapper)).temporary_bytes <= usual + vectors
+
+
+def test_renormalize_leaves_forward_and_backward_alone():
+    def grads(params, x):
+        return jax.grad(lambda p: jnp.sum(jnp.sin(plain(p, STATE, x)[0])))(params)
+
+    alone = compiled(grads, PARAMS, X).as_text()
+    usual = training(plain).as_text()
+    text = training(plain, renormalize).as_text()
+    for size in SIZES:
+        # Read by the layer and for the input's derivative; then for two products.
+        assert reads(text, size) - reads(usual, size) == 2
+        assert reads(usual, size) == reads(alone, size)
+    n_dots = [text.count(" dot(") for text in (usual, alone)]
+    assert n_dots[0] == n_dots[1]
+
+
+def equations(jaxpr):
+    """Counts those inside of others too, once for each use."""
+    count = len(jaxpr.eqns)
+    for equation in jaxpr.eqns:
+        for inner in jax.tree.leaves(list(equation.params.values())):
+            inner = getattr(inner, "jaxpr", inner)
+            count += equations(inner) if hasattr(inner, "eqns") else 0
+    return count
+
+
+def test_programs_grow_by_the_same_for_each_kernel():
+    def size_of(n):
+        params = depth.apart(n)
+        tree = params.tree
+        state = sx.sn_init(tree, kernels=params.kernels)
+        traced = jax.jit(depth.step(params.kernels)).trace(tree, state)
+        program = counts(traced.lower().compile())
+        n_equations = equations(traced.jaxpr)
+        return np.array(
+            [n_equations, program.instructions, program.bytes, program.flops]
+        )
+
+    first, second, third = (size_of(n) for n in (4, 8, 16))
+    np.testing.assert_allclose(third - second, 2 * (second - first), rtol=0.01)
+
+
+def test_a_stack_of_any_depth_is_one_program():
+    def size_of(n):
+        params = depth.stack(n)
+        state = jax.eval_shape(
+            lambda tree: sx.sn_init(tree, kernels=params.kernels), params.tree
+        )
+        traced = jax.jit(depth.step(params.kernels)).trace(params.tree, state)
+        program = counts(traced.lower().compile())
+        return equations(traced.jaxpr), program.instructions, program.fusions
+
+    assert size_of(3) == size_of(48)
