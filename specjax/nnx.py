@@ -29,6 +29,7 @@ from specjax._layers import (
     refuse_operator,
 )
 from specjax._linear_map import Matrix
+from specjax._nnx_mean_only import MeanOnlyBatchNorm as MeanOnlyBatchNorm
 from specjax._once import Once
 from specjax._options import Bound, check_flags, check_norm, check_options
 from specjax._scaled_output import product_words

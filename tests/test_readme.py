@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/report.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/report.md", "docs/constraints.md"])
 def test_python_blocks_run(page):
     text = (ROOT / page).read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
@@ -19,7 +19,7 @@ def test_python_blocks_run(page):
         exec(compile(block, page, "exec"), namespace)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/report.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/report.md", "docs/constraints.md"])
 def test_links_lead_to_files(page):
     targets = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())
     assert targets
