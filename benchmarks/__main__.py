@@ -1,13 +1,13 @@
 """Compares a training step with spectral normalization with the same step without.
 
-    python -m benchmarks [step|counts|depth|budget] [--net NET] [--rivals REGEX]
+    python -m benchmarks [step|counts|depth|accuracy|budget] [--net NET] [--quick]
 
 `step` times every rival and ours, each against the plain step of its own framework, in
 interleaved rounds, and adds what the compiler counts. `counts` is by the TPU compiler,
-without a TPU. `depth` times ours by the number of kernels. `budget`, which has to be
-named, writes the counts that a test guards. Device: any, the quoted numbers say which.
-Time on a CPU with 2 cores: with --quick less than 10 minutes, else hours.
-`python -m benchmarks.accuracy` has how near sigma is.
+without a TPU. `depth` times ours by the number of kernels. `accuracy` is how near sigma
+is for its passes over the kernel, beside the rivals. `budget`, which has to be named,
+writes the counts that a test guards. Device: any, the quoted numbers say which. Time on
+a CPU with 2 cores: with --quick less than 10 minutes, else hours.
 """
 
 import argparse
@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
         "step": commands.step,
         "counts": commands.counts,
         "depth": commands.depth,
+        "accuracy": commands.accuracy,
     }
     parts = [*every, "budget"]
     add("what", nargs="?", choices=parts, help="one part (default: all but budget)")

@@ -54,21 +54,28 @@ class Options(NamedTuple):
 
 
 def step(options: Options) -> None:
-    """Times the training steps, and counts them by the compiler of this device."""
+    """Times the training steps, and counts them by the compiler of this device.
+
+    Quickly, what takes long to compile is in Linen alone: BigGAN, and a ViT of three
+    layers.
+    """
     effort = measure.Effort(3, 60, cold=False)
     if options.quick:
         effort = measure.Effort(1, 3, cold=True)
     rows: list[Any] = []
     for name in options.nets or NETS:
-        case = COUNTED[name]
+        case, rivals = COUNTED[name], options.rivals
         batch = case.quick_batch if options.quick else case.batch
+        if options.quick and case.quick_net:
+            case, name = case._replace(net=case.quick_net), f"{name}, quick"
+            rivals = [rival for rival in rivals if rival.module == "linen"]
         rows += measure.measure(
             name,
             case,
             batch,
             effort,
             passes=options.passes,
-            rivals=options.rivals,
+            rivals=rivals,
             say=_say,
         )
         if options.out:
@@ -110,15 +117,19 @@ def counts(options: Options) -> None:
 
 def depth(options: Options) -> None:
     """Times a step by the number of kernels."""
-    chosen, seconds = (
-        (depths.DEPTHS, 10) if not options.quick else (depths.QUICK_DEPTHS, 1)
-    )
     rows = []
-    for row in depths.measure(chosen, seconds, _say):
+    for row in depths.measure(quick=options.quick, say=_say):
         rows.append(row)
         if options.out:
             _write(options.out, "depth.json", rows)
     _CONSOLE.print(depths.table(rows))
+
+
+def accuracy(options: Options) -> None:
+    """Measures how near sigma is, as `python -m benchmarks.accuracy` does by itself."""
+    from benchmarks.accuracy.measure import run  # it needs what the GAN example needs
+
+    run(options.quick, options.out)
 
 
 def _say(what: str) -> None:

@@ -18,7 +18,6 @@ from benchmarks.rivals.compiled import counts
 from benchmarks.rivals.phases import Ready, run
 
 SIDE = 64
-DEPTHS, QUICK_DEPTHS = (10, 30, 100, 300, 1000), (10, 100)
 Row = dict[str, Any]
 Kernels = dict[str, sx.Matrix]
 
@@ -47,7 +46,19 @@ def _drawn(depth: int) -> np.ndarray:
     return rng.standard_normal((depth, SIDE, SIDE)).astype(np.float32)
 
 
-FORMS: dict[str, Callable[[int], Params]] = {"apart": apart, "in a stack": stack}
+class Form(NamedTuple):
+    """How kernels lie, and how many of them are tried."""
+
+    make: Callable[[int], Params]
+    depths: tuple[int, ...]
+    quick_depths: tuple[int, ...]
+
+
+# Apart, the CPU's compiler takes minutes for a thousand.
+FORMS = {
+    "apart": Form(apart, (10, 30, 100, 300), (10, 100)),
+    "in a stack": Form(stack, (10, 100, 1000), (10, 100)),
+}
 
 
 def step(kernels: Kernels) -> Callable[[Any, Any], Any]:
@@ -62,19 +73,19 @@ def step(kernels: Kernels) -> Callable[[Any, Any], Any]:
 
 
 def measure(
-    depths: Sequence[int], seconds: float, say: Callable[[str], None] = lambda _: None
+    *, quick: bool, say: Callable[[str], None] = lambda _: None
 ) -> Iterable[Row]:
-    """Yields a row for each form and depth.
+    """Yields a row for each form and number of kernels.
 
     Args:
-        depths: numbers of kernels.
-        seconds: of running, for each.
+        quick: whether to be done in half a minute.
         say: is told what is done.
     """
-    for form, make in FORMS.items():
-        for depth in depths:
-            say(f"{depth} kernels {form}")
-            yield {"form": form, "kernels": depth} | _row(make(depth), seconds)
+    for name, form in FORMS.items():
+        for depth in form.quick_depths if quick else form.depths:
+            say(f"{depth} kernels {name}")
+            row = _row(form.make(depth), 1 if quick else 5)
+            yield {"form": name, "kernels": depth} | row
             jax.clear_caches()
 
 

@@ -20,12 +20,14 @@ class Case(NamedTuple):
         image_shape: of one input, channels last.
         batch: real inputs of a step; as many are fake.
         quick_batch: the same, for a quick look.
+        quick_net: for a quick look, in Linen alone: what takes long to compile.
     """
 
     net: Net
     image_shape: tuple[int, ...]
     batch: int
     quick_batch: int
+    quick_net: Net | None = None
 
 
 def mlp(layers: Layers, x: Any, *, width: int = 512, depth: int = 3) -> Any:
@@ -122,14 +124,16 @@ def _layer_norm(layers: Layers, name: str, x: Any, width: int) -> Any:
     return layers.standardize(x) * scale + shift
 
 
-# Batches that two CPU cores manage in a few seconds. BigGAN's paper has 96 channels.
+_BIGGAN: Net = functools.partial(biggan, channels=32)  # the paper has 96
+
+# Batches that two CPU cores manage in a few seconds.
 NETS: dict[str, Case] = {
     "mlp": Case(mlp, (784,), 64, 64),
     "cnn": Case(cnn, (32, 32, 3), 64, 16),
     "resnet_d": Case(resnet_d, (32, 32, 3), 64, 8),
-    "biggan": Case(functools.partial(biggan, channels=32), (128, 128, 3), 4, 1),
+    "biggan": Case(_BIGGAN, (128, 128, 3), 4, 1, quick_net=_BIGGAN),
     "mlp60": Case(functools.partial(mlp, width=256, depth=60), (256,), 64, 64),
-    "vit": Case(vit, (224, 224, 3), 1, 1),
+    "vit": Case(vit, (224, 224, 3), 1, 1, quick_net=functools.partial(vit, depth=3)),
 }
 
 # What only a compiler sees, and needs no time to run.
