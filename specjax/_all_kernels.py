@@ -22,7 +22,7 @@ from specjax._state import Carried
 from specjax._together import Vectors, together
 
 
-class Applied(NamedTuple):
+class Normalized(NamedTuple):
     """What becomes of one kernel in a step.
 
     Attributes:
@@ -48,7 +48,7 @@ def apply_all(
     cap: bool,
     n_steps: int,
     grad_sigma: bool,
-) -> list[Applied]:
+) -> list[Normalized]:
     """Returns each kernel normalized, by what, and what is carried to the next step."""
     starts = [
         Start(kernel, c.u, c.u2, linear_map)
@@ -60,7 +60,7 @@ def apply_all(
         for start, step, old in zip(starts, steps, carried, strict=True)
     ]
     found = together(lambda new, old, _: _scalars(new, old, bound, cap), scalars)
-    applied = []
+    normalized = []
     for start, step, (kept, scale) in zip(starts, steps, found, strict=True):
         vectors = *step.inputs, *step.outputs
         kernel, scale = _rescaled(
@@ -72,8 +72,8 @@ def apply_all(
             cap=cap,
             grad_sigma=grad_sigma,
         )
-        applied.append(Applied(kernel, scale, Carried(step.u, step.u2, kept)))
-    return applied
+        normalized.append(Normalized(kernel, scale, Carried(step.u, step.u2, kept)))
+    return normalized
 
 
 def _scalars(new: Array, old: Array, bound: Bound, cap: bool) -> tuple[Array, Array]:

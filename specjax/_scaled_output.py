@@ -23,7 +23,7 @@ EVEN = 2
 
 def product_words(
     layer: Any, word: str | None, factors: dict[Path, tuple[Array, Array]]
-) -> dict[str, Callable[..., Array]]:
+) -> dict[str, Any]:
     """Returns the attribute of a Flax layer that may scale its product, if it has one.
 
     Args:

@@ -162,7 +162,7 @@ def scaled_apply(
         certified = _certified(params, selected, bound, cap, grad_sigma)
         return Applied(certified, state, {})
     carried = _state.read(state, selected)
-    applied = apply_all(
+    normalized = apply_all(
         [kernel for kernel, _ in selected.values()],
         list(carried.values()),
         bound,
@@ -171,7 +171,7 @@ def scaled_apply(
         n_steps=n_steps if update_stats else 0,
         grad_sigma=grad_sigma,
     )
-    new = dict(zip(selected, applied, strict=True))
+    new = dict(zip(selected, normalized, strict=True))
     params = replace_leaves(params, {path: one.kernel for path, one in new.items()})
     if update_stats:
         state = _state.write(state, {path: one.carried for path, one in new.items()})

@@ -129,10 +129,9 @@ class SpectralNorm(nn.Module):
 
         def call(layer: nn.Module) -> Any:
             factors = {} if self.dtype is not None else applied[-1].factors
-            words: dict[str, Any] = product_words(
-                layer, _PRODUCTS.get(type(layer)), factors
-            )
-            layer = layer.clone(parent=layer.scope, **words) if words else layer
+            words = product_words(layer, _PRODUCTS.get(type(layer)), factors)
+            if words:
+                layer = layer.clone(parent=layer.scope, **words)
             return layer(*args, **kwargs)
 
         return nn.map_variables(call, "params", trans_in_fn=normalize)(
