@@ -5,6 +5,7 @@ cost a program operations, not bytes: for kernels with alike outputs they are th
 same ones, on a stack. The kernels themselves are never stacked.
 """
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
+
+from specjax._mesh import varying_like
 
 
 class Vectors(NamedTuple):
@@ -33,9 +36,11 @@ class Vectors(NamedTuple):
 def together(function: Callable[..., Any], vectors: Sequence[Vectors]) -> list[Any]:
     """Returns ``function(*arrays, kind)`` for each, as few calls of it as can be.
 
-    Stacks are a batch already and stay where they lie: each is a call of its own. On a
-    CPU so is every kernel: its compiler compiles equal operations once, but not those
-    that differ by the place of a slice.
+    Stacks are a batch already and stay where they lie: each is a call of its own.
+
+    Args:
+        function: of arrays; it makes zeros of zeros, unless it is one of numbers.
+        vectors: of each kernel.
     """
     groups: dict[Hashable, list[int]] = {}
     for i, one in enumerate(vectors):
@@ -60,19 +65,59 @@ def _of_arrays(function: Callable[..., Any], first: Vectors) -> Callable[..., An
 
 
 def _of_group(call: Callable[..., Any], members: list[tuple[Array, ...]]) -> list[Any]:
-    def one_by_one(*members: tuple[Array, ...]) -> list[Any]:
-        return [call(*arrays) for arrays in members]
-
-    def in_one_batch(*members: tuple[Array, ...]) -> list[Any]:
-        stacked = jax.vmap(call)(*map(jnp.stack, zip(*members, strict=True)))
-        leaves, tree = jax.tree.flatten(stacked)
-        return [
-            tree.unflatten([leaf[i] for leaf in leaves]) for i, _ in enumerate(members)
-        ]
-
     if len(members) == 1:
-        return one_by_one(*members)
-    return lax.platform_dependent(*members, cpu=one_by_one, default=in_one_batch)
+        return [call(*members[0])]
+    batch = tuple(map(jnp.stack, zip(*members, strict=True)))
+    walled = _one_by_one if batch[0].ndim == 1 else _walled
+    on_cpu, else_ = (functools.partial(form, call) for form in (walled, _unstacked))
+    return lax.platform_dependent(*batch, cpu=on_cpu, default=else_)
+
+
+def _unstacked(call: Callable[..., Any], *batch: Array) -> list[Any]:
+    """Returns what becomes of each member of a batch."""
+    leaves, tree = jax.tree.flatten(jax.vmap(call)(*batch))
+    return [tree.unflatten([x[i] for x in leaves]) for i in range(len(batch[0]))]
+
+
+def _one_by_one(call: Callable[..., Any], *batch: Array) -> list[Any]:
+    return [call(*[x[i] for x in batch]) for i in range(len(batch[0]))]
+
+
+def _walled(call: Callable[..., Any], *batch: Array) -> list[Any]:
+    """Returns the same, for a compiler that compiles equal operations once.
+
+    That is the one for CPUs, and it moves what is cut out of a batch into all that uses
+    it, each with a place of its own: no two operations are equal then. It does not move
+    anything out of a branch. So the batch is made in one that is always taken, and what
+    belongs to a member is cut out there, once for each kind of array.
+    """
+    one, tree = jax.tree.flatten(jax.eval_shape(call, *[x[0] for x in batch]))
+    kinds = list(dict.fromkeys(map(_kind, one)))
+
+    def cut(*batch: Array) -> list[list[Array]]:
+        results = list(zip(jax.tree.leaves(jax.vmap(call)(*batch)), one, strict=True))
+        packs = [
+            jnp.stack([x for x, like in results if _kind(like) == kind], 1)
+            for kind in kinds
+        ]
+        return [[pack[i] for pack in packs] for i in range(len(batch[0]))]
+
+    def nothing(*batch: Array) -> list[list[Array]]:
+        def zeros(like: jax.ShapeDtypeStruct) -> Array:
+            return varying_like(jnp.zeros(like.shape, like.dtype), like)
+
+        return jax.tree.map(zeros, jax.eval_shape(cut, *batch))
+
+    anything = functools.reduce(jnp.logical_or, [jnp.any(x != 0) for x in batch])
+    results = []
+    for packs in lax.cond(anything, cut, nothing, *batch):
+        rows = {kind: iter(pack) for kind, pack in zip(kinds, packs, strict=True)}
+        results.append(tree.unflatten([next(rows[_kind(like)]) for like in one]))
+    return results
+
+
+def _kind(leaf: Any) -> Hashable:
+    return leaf.shape, leaf.dtype
 
 
 def _likeness(one: Vectors) -> Hashable:
