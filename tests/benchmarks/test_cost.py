@@ -154,7 +154,8 @@ def test_programs_grow_by_the_same_for_each_kernel():
             [n_equations, program.instructions, program.bytes, program.flops]
         )
 
-    first, second, third = (size_of(n) for n in (4, 8, 16))
+    # Fewer kernels than 16 make a batch that the CPU's compiler treats otherwise.
+    first, second, third = (size_of(n) for n in (16, 24, 40))
     np.testing.assert_allclose(third - second, 2 * (second - first), rtol=0.01)
 
 
