@@ -111,7 +111,8 @@ class Critic:
 
         def total(images: Images) -> Float[Array, ""]:
             variables = {"params": used, **running}
-            return jnp.sum(self.network.apply(variables, images, train=not running))
+            scores = self.network.apply(variables, images, train=not running)
+            return jnp.sum(jnp.asarray(scores))
 
         gradient = jax.grad(total)(images)
         return jnp.mean(jnp.sqrt(jnp.sum(gradient**2, axis=(1, 2, 3))))

@@ -105,7 +105,7 @@ def by_name(sn: Tree) -> dict[str, Any]:
     }
 
 
-def key_of_step(seed: Int[Array, ""] | int, step: Int[Array, ""] | int) -> Array:
+def key_of_step(seed: Any, step: Int[Array, ""] | int) -> Array:
     """Returns the random key of the update after ``step`` updates."""
     return jax.random.fold_in(jax.random.key(seed), step)
 

@@ -89,13 +89,14 @@ class _Game:
             jax.lax.with_sharding_constraint(z, self.batch_sharding)
             for z in jax.random.normal(key, shape)
         )
-        keys = [jax.random.fold_in(key, i) for i in range(n_dis)]
+        seen: Any = None
         # Written out: on a CPU a `lax.scan` over the rounds took 2 to 3 times as long.
-        for images, z, key in zip(real.images, d_z, keys, strict=True):
-            state, seen = self._move_discriminator(state, images, z, key)
+        for i, z in enumerate(d_z):
+            points = jax.random.fold_in(key, i)
+            state, seen = self._move_discriminator(state, real.images[i], z, points)
         state, g_loss = self._move_generator(state, g_z)
         average = _moved(state.average, state.generator, state.step)
-        probed = images[:_PROBED]
+        probed = real.images[-1, :_PROBED]
         metrics = {
             "d_loss": seen.loss,
             "g_loss": g_loss,
