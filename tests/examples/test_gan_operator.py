@@ -23,12 +23,13 @@ from examples.gan.data import load
 from examples.gan.exact import operator_matrix, operator_norm
 from examples.gan.mesh import make_mesh
 from examples.gan.models import Discriminator
+from examples.gan.networks import networks
 from examples.gan.operators import operators
 from examples.gan.options import parser
 from examples.gan.records import read_config
 from examples.gan.report import exact_sigma
 from examples.gan.settings import Config, resumed_config
-from examples.gan.state import TrainState, d_kernels, kernels, networks
+from examples.gan.state import TrainState, d_kernels, kernels
 
 OPTIONS = ["--batch-size", "16", "--seed", "5", "--operator"]
 # By hand, from the table of the paper at 8x8: kernel, spatial shape, stride.

@@ -11,9 +11,10 @@ import pytest
 import specjax as sx
 from examples.gan.data import load, real_on
 from examples.gan.mesh import make_mesh
+from examples.gan.networks import networks
 from examples.gan.report import exact_sigma, kernel_rows
 from examples.gan.settings import Config
-from examples.gan.state import TrainState, init_state, networks
+from examples.gan.state import TrainState, init_state
 from examples.gan.train import make_train_step
 
 N = 24
