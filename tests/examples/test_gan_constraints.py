@@ -66,8 +66,8 @@ STEPS = (
     "gp+r1+orthogonal",
     SR,
     "sn+gp",
-    "sngp+layer-norm",
-    "wn+mean-only",
+    "sngp+mean-only",
+    "wn+layer-norm",
 )
 
 
@@ -110,7 +110,7 @@ def test_both_ways_of_a_convolution_count():
         assert any(jax.tree.leaves(moved))
 
 
-@pytest.mark.parametrize("constraint", [SR, "wn+mean-only"])
+@pytest.mark.parametrize("constraint", [SR, "wn+layer-norm"])
 def test_gain_and_direction_are_both_trained(constraint: str):
     before, after, _ = one_step(constraint)
     for half in "gv":
@@ -124,11 +124,11 @@ def test_gain_and_direction_are_both_trained(constraint: str):
     ):
         norm = values(kernel)[0] if constraint == SR else np.linalg.norm(kernel, axis=0)
         want = values(kernel * gains[name] / norm)[0]
-        assert row["in_d"] == pytest.approx(want, rel=1e-3)
+        assert row["in_d"] == pytest.approx(want, rel=1e-2)
 
 
 def test_running_means_are_kept():
-    before, after, _ = one_step("wn+mean-only")
+    before, after, _ = one_step("sngp+mean-only")
     before, after = (each.carried["batch_stats"] for each in (before, after))
     assert not np.any([np.any(leaf) for leaf in jax.tree.leaves(before)])
     assert all(np.any(leaf) for leaf in jax.tree.leaves(after))
