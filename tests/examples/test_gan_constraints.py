@@ -187,7 +187,7 @@ def test_clipping_is_of_every_weight_and_of_the_discriminator_alone():
     before, after, _ = one_step("clip")
     for leaf in jax.tree.leaves(after.discriminator):
         assert np.abs(leaf).max() <= 0.01 * (1 + 1e-6)
-    assert np.abs(before.discriminator["Dense_1"]["kernel"]).max() > 0.1
+    assert np.abs(before.discriminator["Dense_1"]["kernel"]).max() > 0.02
     assert np.abs(after.generator["params"]["Dense_1"]["kernel"]).max() > 0.1
     alone = one_step("none")[1].discriminator["Dense_1"]["kernel"]
     want = np.clip(alone, -0.01, 0.01)
@@ -254,7 +254,7 @@ def test_what_does_not_go_together_is_one_sentence(words: str, sentence: str):
     assert sentence in str(found.value)
 
 
-@pytest.mark.parametrize("name", set(NAMES) - {"sn", "none"})
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"sn", "none"}))
 def test_the_operator_is_for_sn(name: str, capsys: pytest.CaptureFixture[str]):
     """Or for what does not look at a kernel as a matrix."""
     fits = {"gp", "gp-one-sided", "r1", "r2", "layer-norm", "mean-only"}
