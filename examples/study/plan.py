@@ -1,0 +1,81 @@
+"""Which runs the study is made of, in the order in which they are made."""
+
+import re
+from typing import NamedTuple
+
+from examples.gan.errors import UserError
+from examples.study.methods import LOSSES, METHODS, ROBUSTNESS, SETTINGS
+
+
+class Job(NamedTuple):
+    """One run: what is constrained how, and the seed of weights, batches, latents."""
+
+    network: str
+    loss: str
+    setting: str
+    method: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What its record is called."""
+        return "-".join(map(str, self))
+
+    @property
+    def program(self) -> tuple[str, ...]:
+        """What is compiled for it: the same for every seed."""
+        return self[:-1]
+
+
+class Size(NamedTuple):
+    """How much is made: seeds of the comparison and of the settings, and updates."""
+
+    seeds: int
+    setting_seeds: int
+    steps: int
+
+
+def plan(networks: tuple[str, ...], size: Size, only: str | None) -> list[Job]:
+    """Returns the runs of the comparison, then those that the settings add to it.
+
+    Seeds of one program are next to each other. ``only`` is a regular expression that
+    a run's name holds.
+
+    Raises:
+        UserError: ``only`` is no regular expression, or no run's name holds it.
+    """
+    jobs = [
+        Job(network, loss, setting, method, seed)
+        for network in networks
+        for loss, setting, method, seeds in _programs(size)
+        for seed in range(seeds)
+    ]
+    try:
+        chosen = [job for job in jobs if re.search(only or "", job.name)]
+    except re.error as error:
+        raise UserError(
+            f"--only {only} is no regular expression ({error}): expected one that a "
+            f"run's name holds, like {jobs[0].name}."
+        ) from None
+    if not chosen:
+        raise UserError(
+            f"--only {only} fits none of the {len(jobs)} runs: expected a part of a "
+            f"name like {jobs[0].name}."
+        )
+    return chosen
+
+
+def _programs(size: Size) -> list[tuple[str, str, str, int]]:
+    """Returns loss, setting, method and number of seeds of each program, once."""
+    compared = [
+        (loss, setting, method, size.seeds)
+        for loss, setting in LOSSES.items()
+        for method in METHODS
+    ]
+    robustness = [
+        (loss, setting, method, size.setting_seeds)
+        for method, loss in ROBUSTNESS.items()
+        for setting in SETTINGS
+        if LOSSES[loss] != setting
+    ]
+    return compared + robustness
