@@ -89,7 +89,9 @@ def load_idx_pair(folder: Path, part: str = "train") -> Dataset:
         UserError: a missing, truncated or foreign file.
     """
     which = "training" if part == "train" else "test"
-    pictures = find(folder, _idx_names(f"{part}-images", 3), f"the {which} images (IDX)")
+    pictures = find(
+        folder, _idx_names(f"{part}-images", 3), f"the {which} images (IDX)"
+    )
     classes = find(folder, _idx_names(f"{part}-labels", 1), f"the {which} labels (IDX)")
     images, labels = read_idx(pictures, rank=3), read_idx(classes, rank=1)
     if images.shape[1:] != (28, 28) or len(images) == 0:

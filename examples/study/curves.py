@@ -8,14 +8,15 @@ from jaxtyping import Float
 FIRST = 200  # updates: as long as the write-up's Figures 1 to 3
 BINS = 200
 _DIGITS = 5
-_KEYS = ("gradient_norm", "g_loss", "d_loss", "penalty")
+KEYS = ("gradient_norm", "generator_loss", "critic_loss", "penalty")
 
 
-def kept(metrics: list[dict[str, Any]]) -> dict[str, Any]:
+def kept(metrics: list[dict[str, Any]], *, first: bool = True) -> dict[str, Any]:
     """Returns the curves of a whole run.
 
     Args:
-        metrics: what each update returned, from the first on.
+        metrics: what each update showed (`line`), from the first on.
+        first: whether the first updates are to be kept one by one.
 
     Returns:
         ``first``, every one of the first updates, and ``binned``, the mean of each bin
@@ -23,15 +24,30 @@ def kept(metrics: list[dict[str, Any]]) -> dict[str, Any]:
     """
     series = {
         key: np.array([line[key] for line in metrics], np.float64)
-        for key in _KEYS
+        for key in KEYS
         if metrics and key in metrics[0]
     }
-    edges = bin_edges(len(metrics))
+    edges, alone = bin_edges(len(metrics)), FIRST if first else 0
     return {
-        "first": {key: numbers(values[:FIRST]) for key, values in series.items()},
+        "first": {key: numbers(values[:alone]) for key, values in series.items()},
         "binned": {"step": edges[1:].tolist()}
         | {key: numbers(bin_means(values, edges)) for key, values in series.items()},
     }
+
+
+def line(metrics: dict[str, Any]) -> dict[str, float]:
+    """Returns an update's numbers under their names here.
+
+    The critic's loss is without its penalty, which is beside it: with one, the losses
+    of two methods would not be the same quantity.
+    """
+    penalty = metrics.get("penalty")
+    shown = {
+        "gradient_norm": float(metrics["gradient_norm"]),
+        "generator_loss": float(metrics["g_loss"]),
+        "critic_loss": float(metrics["d_loss"]) - float(penalty or 0.0),
+    }
+    return shown if penalty is None else shown | {"penalty": float(penalty)}
 
 
 def bin_edges(n: int) -> np.ndarray:

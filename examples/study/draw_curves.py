@@ -24,7 +24,6 @@ from examples.study.series import compared, methods_of, stacked
 class Curve(NamedTuple):
     """What one of the three figures shows, and how."""
 
-    key: str
     title: str
     unit: str
     scale: str
@@ -32,33 +31,29 @@ class Curve(NamedTuple):
 
 CURVES = {
     "gradient_norm": Curve(
-        "gradient_norm",
         "Norm of the critic's gradient with respect to its input, at real images",
         "score per unit of grey",
         "log",
     ),
-    "generator_loss": Curve("g_loss", "The generator's loss", "loss", "symlog"),
-    "critic_loss": Curve(
-        "d_loss", "The critic's loss, without its penalty", "loss", "symlog"
-    ),
+    "generator_loss": Curve("The generator's loss", "loss", "symlog"),
+    "critic_loss": Curve("The critic's loss, without its penalty", "loss", "symlog"),
 }
 
 _PARTS = {"first": "first updates", "binned": "whole run"}
 
 
-def draw_curve(records: list[Record], path: Path, curve: Curve) -> None:
+def draw_curve(records: list[Record], path: Path, name: str) -> None:
     """Draws a row for each loss: the first updates, one by one, and the whole run."""
+    curve = CURVES[name]
     losses = [x for x in LOSSES if any(r["loss"] == x for r in records)]
     figure = sheet(11, 1.2 + 3.3 * len(losses))
     counts = set()
-    for row, loss in zip(
-        grid_of_panels(figure, len(losses), 2), losses, strict=True
-    ):
+    for row, loss in zip(grid_of_panels(figure, len(losses), 2), losses, strict=True):
         for axes, part in zip(row, _PARTS, strict=True):
             for method in methods_of(records):
                 runs = compared(records, method, loss)
                 counts |= {len(runs)} if runs else set()
-                _draw_band(axes, runs, part, curve.key, color(method))
+                _draw_band(axes, runs, part, name, color(method))
             _scale(axes, curve.scale)
             title = f"{loss}, setting {LOSSES[loss]}: {_PARTS[part]}"
             label(axes, title, "updates of the generator", curve.unit)
@@ -70,9 +65,7 @@ def draw_curve(records: list[Record], path: Path, curve: Curve) -> None:
     finish(figure, path, curve.title, caption)
 
 
-def _draw_band(
-    axes: Axes, runs: list[Record], part: str, key: str, shade: str
-) -> None:
+def _draw_band(axes: Axes, runs: list[Record], part: str, key: str, shade: str) -> None:
     """Draws the mean over the runs, and from the smallest to the largest of them."""
     rows = stacked(runs, part, key)
     if not np.isfinite(rows).any():

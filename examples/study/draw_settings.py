@@ -40,9 +40,7 @@ def draw_settings(records: list[Record], path: Path) -> None:
     floors = [record["score"]["floor"] for record in records]
     axes.axhline(float(np.median(floors)), color="black", linestyle=":", linewidth=1)
     label(axes, "", "Adam's setting (Miyato et al. 2018, Table 1)", "Frechet distance")
-    handles = [
-        axes.bar(0, 0, color=color(method), alpha=0.55) for method in ROBUSTNESS
-    ]
+    handles = [axes.bar(0, 0, color=color(method), alpha=0.55) for method in ROBUSTNESS]
     words = [f"{METHODS[m].label} ({loss})" for m, loss in ROBUSTNESS.items()]
     axes.legend(
         handles, words, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3,

@@ -56,4 +56,4 @@ def _draw_layer(axes: Axes, runs: list[Record], layer: str, method: str) -> None
         if values:
             ranks = np.linspace(0, 1, len(values))
             shown = np.maximum(np.array(values, np.float64), 1e-9)
-            axes.plot(ranks, shown, color=color(method), linewidth=1.2, alpha=0.8)
+            axes.plot(ranks, shown, color=color(method), linewidth=1.3)

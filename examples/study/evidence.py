@@ -113,5 +113,3 @@ def _median(values: Values) -> float:
 def _first(record: Record, key: str) -> np.ndarray:
     values = np.array(record["curves"]["first"].get(key, []), np.float64)
     return values[np.isfinite(values)]
-
-

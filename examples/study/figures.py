@@ -18,7 +18,7 @@ Draw = Callable[[Path, list[Record], Path], None]
 
 
 def _curve(name: str, folder: Path, records: list[Record], path: Path) -> None:
-    draw_curve(records, path, CURVES[name])
+    draw_curve(records, path, name)
 
 
 def _spectra(folder: Path, records: list[Record], path: Path) -> None:
@@ -55,7 +55,13 @@ def draw(folder: Path, only: str | None) -> list[Path]:
     Raises:
         UserError: no figure has such a name, or what it is drawn from is not there.
     """
-    names = [name for name in FIGURES if re.search(only or "", name)]
+    try:
+        names = [name for name in FIGURES if re.search(only or "", name)]
+    except re.error as error:
+        raise UserError(
+            f"--only {only} is no regular expression ({error}): expected some of "
+            f"{', '.join(FIGURES)}."
+        ) from None
     if not names:
         raise UserError(
             f"--only {only} is no figure: expected one of {', '.join(FIGURES)}."

@@ -109,7 +109,7 @@ def _moved_batches(data: Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields batches of images, each moved by its own number of pixels, and labels."""
     draw = np.random.default_rng(0)
     side = data.pixels.shape[1]
-    for rows in batches(len(data), _BATCH, seed=0, first_step=0):
+    for (rows,) in batches(len(data), _BATCH, seed=0, first_step=0):
         images = np.pad(
             data.images(rows), ((0, 0), (_SHIFT,) * 2, (_SHIFT,) * 2, (0, 0)), "edge"
         )

@@ -31,6 +31,23 @@ _ALL = (
 )
 METHODS = {method.name: method for method in _ALL}
 
+# In no figure: run under the non-saturating loss alone, for docs/which-constraint.md.
+OTHERS = (
+    "r2",
+    "gp-one-sided",
+    "off-diagonal",
+    "spectral-penalty",
+    "sngp",
+    "bsn",
+    "sr",
+    "soft-cap",
+    "hammer",
+    "ball",
+    "orthogonalize",
+    "retract",
+)
+OTHERS_LOSS = "non-saturating"
+
 # Each loss with a setting of Miyato et al. 2018, Table 1: A is WGAN-GP's own, C is
 # DCGAN's.
 LOSSES = {"wasserstein": "A", "non-saturating": "C"}

@@ -4,7 +4,14 @@ import re
 from typing import NamedTuple
 
 from examples.gan.errors import UserError
-from examples.study.methods import LOSSES, METHODS, ROBUSTNESS, SETTINGS
+from examples.study.methods import (
+    LOSSES,
+    METHODS,
+    OTHERS,
+    OTHERS_LOSS,
+    ROBUSTNESS,
+    SETTINGS,
+)
 
 
 class Job(NamedTuple):
@@ -22,6 +29,11 @@ class Job(NamedTuple):
         return "-".join(map(str, self))
 
     @property
+    def is_compared(self) -> bool:
+        """Whether it is one of those in which all methods are compared."""
+        return self.method in METHODS and LOSSES[self.loss] == self.setting
+
+    @property
     def program(self) -> tuple[str, ...]:
         """What is compiled for it: the same for every seed."""
         return self[:-1]
@@ -36,7 +48,7 @@ class Size(NamedTuple):
 
 
 def plan(networks: tuple[str, ...], size: Size, only: str | None) -> list[Job]:
-    """Returns the runs of the comparison, then those that the settings add to it.
+    """Returns the comparison's runs, those that the settings add, and the others.
 
     Seeds of one program are next to each other. ``only`` is a regular expression that
     a run's name holds.
@@ -78,4 +90,8 @@ def _programs(size: Size) -> list[tuple[str, str, str, int]]:
         for setting in SETTINGS
         if LOSSES[loss] != setting
     ]
-    return compared + robustness
+    others = [
+        (OTHERS_LOSS, LOSSES[OTHERS_LOSS], method, size.setting_seeds)
+        for method in OTHERS
+    ]
+    return compared + robustness + others

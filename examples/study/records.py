@@ -19,7 +19,7 @@ def write_record(folder: Path, record: Record) -> None:
     """Writes ``folder/records/NAME.json``, one line for each key."""
     path = _path(folder, record["name"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (f"{json.dumps(key)}: {json.dumps(record[key])}" for key in record)
+    lines = (f"{json.dumps(key)}: {_dense(record[key])}" for key in record)
     # A name of its own: what a killed process has left is never taken for a record.
     partial = path.with_suffix(".partial")
     partial.write_text("{\n" + ",\n".join(lines) + "\n}\n")
@@ -67,3 +67,7 @@ def _path(folder: Path, name: str) -> Path:
 
 def _is_whole(record: Any) -> bool:
     return isinstance(record, dict) and record.keys() >= _NEEDED
+
+
+def _dense(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))

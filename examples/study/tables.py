@@ -106,3 +106,26 @@ def findings(records: list[Record], times: Record | None) -> str:
     ]
     headings = ["published", "where", "its numbers", "here", "verdict"]
     return texts(headings, rows)
+
+
+def runs(records: list[Record], times: Record | None) -> str:
+    """Returns in a sentence or two what was run, where, and for how long."""
+    del times
+    seconds = sum(record["seconds"] for record in records)
+    steps = sorted({record["config"]["steps"] for record in records})
+    devices = sorted({record["device"] for record in records})
+    versions = sorted(
+        {
+            ", ".join(f"{name} {v}" for name, v in record["versions"].items())
+            for record in records
+        }
+    )
+    diverged = [r["name"] for r in records if r["diverged_at"] is not None]
+    which = f": {', '.join(diverged)}" if diverged else ""
+    return (
+        f"{len(records)} runs of {' or '.join(f'{n:,}' for n in steps)} updates of the "
+        f"generator, batch {records[0]['config']['batch_size']}, network "
+        f"{records[0]['network']}, on {'; '.join(devices)}; {seconds / 60:.0f} minutes "
+        f"of run time, added up over all processes. {'; '.join(versions)}. "
+        f"{len(diverged)} of them diverged{which}."
+    )

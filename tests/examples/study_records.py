@@ -33,8 +33,8 @@ def designed(
     metrics = [
         {
             "gradient_norm": level * np.exp(sign),
-            "g_loss": level * (1 + sign),
-            "d_loss": -level * (1 + sign),
+            "generator_loss": level * (1 + sign),
+            "critic_loss": -level * (1 + sign),
             "penalty": 0.1,
         }
         for sign in signs
@@ -121,5 +121,3 @@ def write_study(folder: Path, records: list[Record]) -> None:
     for record in records:
         write_record(folder, record)
         write_samples(samples_path(folder, record["name"]), images)
-
-

@@ -74,7 +74,8 @@ def swapped(records):
     """The same with SN and the two others in each other's place."""
     names = {"sn": "gp", "gp": "sn", "sn+gp": "gp", "wn": "sn", "layer-norm": "sn"}
     return [
-        record | {"curves": of["curves"], "spectra": of["spectra"], "score": of["score"]}
+        record
+        | {"curves": of["curves"], "spectra": of["spectra"], "score": of["score"]}
         for record in records
         for of in [
             next(

@@ -1,0 +1,125 @@
+"""The command line of the study: what can be said, and what is left out."""
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+from examples.gan.errors import UserError
+from examples.gan.settings import CHOICES, check_range
+from examples.study.plan import Size
+
+COMMANDS = {
+    "all": "every part below, in their order (the default)",
+    "runs": "make the runs that have no record yet",
+    "time": "measure the time of an update of each method",
+    "figures": "draw the figures, from the records alone",
+    "tables": "write the tables, from the records alone",
+}
+NETWORKS = {
+    "mnist": ("mlp",),
+    "fashion_mnist": ("mlp",),
+    "cifar10": ("cnn", "resnet"),
+}
+
+# The same updates for every method; how long they take is in docs/study/README.md.
+FULL = Size(seeds=3, setting_seeds=3, steps=2_000)
+QUICK = Size(seeds=2, setting_seeds=1, steps=300)
+EPOCHS, QUICK_EPOCHS = 6, 1
+ROUNDS, QUICK_ROUNDS = 25, 5
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one sentence, like every other of this program."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message[0].upper()}{message[1:]}; --help lists the options.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser."""
+    options = _Parser(
+        prog="python -m examples.study",
+        description="Trains the same GAN under every way to constrain its critic, and "
+        "draws and writes what came out. Killed, it goes on where it was.",
+        epilog="; ".join(f"{name}: {words}" for name, words in COMMANDS.items()),
+    )
+    add = options.add_argument
+    add("command", nargs="?", choices=COMMANDS, default="all", metavar="COMMAND")
+    add("--dataset", choices=NETWORKS, default="mnist", help="(default: mnist)")
+    add("--data-dir", metavar="FOLDER", help="where the data set's files are")
+    add(
+        "--out",
+        metavar="FOLDER",
+        help="the study's folder (default: runs/study-DATASET; with --quick "
+        "runs/study-DATASET-quick)",
+    )
+    add(
+        "--records",
+        metavar="FOLDER",
+        help="figures, tables: the folder to read and to write; like --out",
+    )
+    add("--quick", action="store_true", help="all figures, of short runs, in minutes")
+    add(
+        "--network",
+        metavar="NAMES",
+        help="mlp, cnn or resnet, with commas between them (default: mlp; for cifar10 "
+        "cnn,resnet)",
+    )
+    add("--steps", type=int, help=f"updates of G in a run (default: {FULL.steps:,})")
+    add("--seeds", type=int, help=f"of each method (default: {FULL.seeds})")
+    add("--processes", type=int, default=1, help="that make runs (default: 1)")
+    add("--rounds", type=int, help=f"of the measured times (default: {ROUNDS})")
+    add(
+        "--only",
+        metavar="REGEX",
+        help="only the runs, or only the figures, that have this in their name",
+    )
+    add(
+        "--page",
+        metavar="FILE",
+        help="tables: also fill this page in, between its marks of this data set",
+    )
+    return options
+
+
+def folder_of(options: dict[str, Any]) -> Path:
+    """Returns the study's folder."""
+    name = f"study-{options['dataset']}{'-quick' * options['quick']}"
+    return Path(options["records"] or options["out"] or f"runs/{name}")
+
+
+def networks_of(options: dict[str, Any]) -> tuple[str, ...]:
+    """Returns the networks that are trained.
+
+    Raises:
+        UserError: one that the GAN example does not have.
+    """
+    asked = options["network"]
+    names = tuple(asked.split(",")) if asked else NETWORKS[options["dataset"]]
+    for name in names:
+        if name not in CHOICES["network"]:
+            raise UserError(
+                f"--network {name} is unknown: expected some of "
+                f"{', '.join(CHOICES['network'])}, with commas between them."
+            )
+    return names
+
+
+def size_of(options: dict[str, Any]) -> Size:
+    """Returns how much is made.
+
+    Raises:
+        UserError: a number that is out of range.
+    """
+    base = QUICK if options["quick"] else FULL
+    for name, low, high in (
+        ("steps", 1, 10**7), ("seeds", 1, 100), ("processes", 1, 64),
+        ("rounds", 1, 10**4),
+    ):  # fmt: skip
+        if options[name] is not None:
+            check_range(f"--{name}", options[name], low, high)
+    return Size(
+        options["seeds"] or base.seeds,
+        options["seeds"] or base.setting_seeds,
+        options["steps"] or base.steps,
+    )
