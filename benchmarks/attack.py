@@ -35,7 +35,7 @@ from examples.gan.mesh import make_mesh
 from examples.gan.operators import operators
 from examples.gan.records import read_config
 from examples.gan.settings import Config
-from examples.gan.state import TrainState, kernels, networks
+from examples.gan.state import d_kernels, networks
 
 Images = Float[Array, "n side side channels"]
 Score = Callable[[Images], Float[Array, " n"]]
@@ -46,16 +46,6 @@ _DENSE = 2**22  # entries of a matrix that is kept dense
 _BEST = 100
 _SMALLEST = 0.05  # distance of a pair: below it float32 counts its own rounding
 _STEP = 1.0  # in pixel values from -1 to 1, and as a share of the pair's distance
-
-
-def used_params(config: Config, state: TrainState) -> Any:
-    """Returns the params that the discriminator multiplies by, as the run left them."""
-    if config.constraint == "none":
-        return state.discriminator
-    rule = kernels(config)
-    return sx.sn_apply(state.discriminator, state.sn, kernels=rule, update_stats=False)[
-        0
-    ]
 
 
 def certify(config: Config, params: Any) -> sx.Certificate:
@@ -209,7 +199,7 @@ def measure(
     config = read_config(folder)
     state = Checkpoints(folder).restore(config, make_mesh(None))
     assert state is not None, f"{folder} holds no checkpoint"
-    params, network = used_params(config, state), networks(config)[1]
+    params, network = d_kernels(config, state), networks(config)[1]
     certificate = certify(config, params)
     real = load(config.dataset, config.data_dir).images(slice(None))
     start = time.perf_counter()

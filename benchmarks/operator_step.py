@@ -22,10 +22,11 @@ import jax
 import numpy as np
 
 import specjax as sx
+from examples.gan.data import Real
 from examples.gan.mesh import make_mesh
 from examples.gan.settings import Config
 from examples.gan.state import init_state
-from examples.gan.train import make_train_step
+from examples.gan.train import new_train_step
 
 _FORMS = ("none", "sn", "operator")
 _DATASETS = {"digits": 200, "cifar10": 20}  # the rounds for each
@@ -37,15 +38,17 @@ def prepare(dataset: str, form: str) -> tuple[Any, Callable[[], None]]:
     """Returns a compiled training step, and a function that takes one."""
     config = Config(dataset, "sn", 1, _BATCH, 0, None, operator=form == "operator")
     state, side = init_state(config), config.preset.side
-    shape = (_BATCH, side, side, config.preset.channels)
-    real = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    shape = (1, _BATCH, side, side, config.preset.channels)
+    images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    real: Any = Real(images, np.zeros(shape[:2], np.int32))
+    seed = np.uint32(0)
     with mock.patch.object(sx, "sn_apply", sx.sn_apply if form != "none" else _as_is):
-        jitted: Any = make_train_step(config, make_mesh(None))
-        compiled = jitted.lower(state, real).compile()
+        jitted: Any = new_train_step(config, make_mesh(None))
+        compiled = jitted.lower(state, real, seed).compile()
     held = [state]
 
     def step() -> None:
-        held[0], _ = jax.block_until_ready(compiled(held[0], real))
+        held[0], _ = jax.block_until_ready(compiled(held[0], real, seed))
 
     return compiled, step
 

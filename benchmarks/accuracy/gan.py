@@ -13,14 +13,14 @@ import numpy as np
 from benchmarks.accuracy.field import Field
 from benchmarks.accuracy.kernels import true_sigma
 from benchmarks.accuracy.method import Kernel, Method
-from examples.gan.data import batches, images_on, load
+from examples.gan.data import batches, load, real_on
 from examples.gan.mesh import first_state, make_mesh
-from examples.gan.settings import Config, new_config
+from examples.gan.settings import CHOICES, Config, new_config
 from examples.gan.train import make_train_step
 
 Kernels = dict[str, Kernel]
 
-_ASKED = ("constraint", "batch_size", "seed", "data_dir", "operator")
+_ASKED = ("constraint", *CHOICES, "batch_size", "seed", "data_dir", "operator")
 
 
 def gan(field: Field, n_updates: int, every: int = 1) -> dict[str, Any]:
@@ -49,16 +49,17 @@ def discriminators(n_updates: int) -> Iterator[Kernels]:
     mesh, data = make_mesh(None), load(config.dataset, None)
     state = first_state(config, mesh)
     rows = batches(len(data), config.batch_size, config.seed, first_step=0)
-    real = (images_on(mesh, data, batch) for batch in rows)
+    real = (real_on(mesh, data, batch) for batch in rows)
     first = next(real)
     # Compiled in haste: there are few steps to run.
     jitted: Any = make_train_step(config, mesh)
-    lowered = jitted.lower(state, first)
+    seed = np.uint32(config.seed)
+    lowered = jitted.lower(state, first, seed)
     step = lowered.compile({"xla_backend_optimization_level": 0})
     for images in itertools.islice(itertools.chain([first], real), n_updates):
         # A copy: the step takes the state's memory.
         yield {k: np.array(v["kernel"]) for k, v in state.discriminator.items()}
-        state, _ = step(state, images)
+        state, _ = step(state, images, seed)
 
 
 def _config(n_updates: int) -> Config:

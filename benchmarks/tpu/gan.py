@@ -5,13 +5,15 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 import specjax as sx
-from examples.gan.mesh import batch_sharding, state_sharding
+from examples.gan.data import Real
+from examples.gan.mesh import real_sharding, state_sharding
 from examples.gan.settings import Config
 from examples.gan.state import init_state
-from examples.gan.train import make_train_step
+from examples.gan.train import new_train_step
 
 BATCH = 64  # images for each device along "data", as Miyato et al. (2018) have
 
@@ -33,12 +35,15 @@ def lower(dataset: str, mesh: Mesh, *, normalized: bool) -> Any:
         jax.eval_shape(lambda: init_state(config)),
         state_sharding(config, mesh),
     )
-    real = jax.ShapeDtypeStruct(
-        (batch, side, side, channels), jnp.float32, sharding=batch_sharding(mesh)
+    lies = real_sharding(mesh)
+    images = 1, batch, side, side, channels
+    real: Any = Real(
+        jax.ShapeDtypeStruct(images, jnp.float32, sharding=lies),
+        jax.ShapeDtypeStruct(images[:2], jnp.int32, sharding=lies),
     )
     with mock.patch.object(sx, "sn_apply", sx.sn_apply if normalized else _as_is):
-        step: Any = make_train_step(config, mesh)
-        return step.lower(state, real)
+        step: Any = new_train_step(config, mesh)
+        return step.lower(state, real, np.uint32(0))
 
 
 def _as_is(params: Any, state: Any, **options: Any) -> tuple[Any, Any]:

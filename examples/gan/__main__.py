@@ -70,8 +70,8 @@ def _run(options: dict[str, Any]) -> None:
     run = start(options)
     config, folder = run.config, run.folder
     say(
-        f"{folder}: {config.dataset}, {len(run.data):,} images, constraint "
-        f"{config.constraint}{' --operator' * config.operator}, seed {config.seed}, "
+        f"{folder}: {config.dataset}, {len(run.data):,} images, "
+        f"{config.flags.removeprefix('--')}, seed {config.seed}, "
         f"steps {int(run.state.step):,} to {config.steps:,}"
     )
     state = processes.whole(train(run))
@@ -86,7 +86,7 @@ def _finish(folder: Path, config: Config, data: Dataset, state: TrainState) -> N
     """Writes the pictures, the report and the score, and prints the tables."""
     fake = sample(config, state.average, 64)
     draw_samples(folder / "samples.png", data.images(slice(64)), fake, int(state.step))
-    draw_curves(folder / "curves.png", read_metrics(folder), config.constraint)
+    draw_curves(folder / "curves.png", read_metrics(folder), config)
     write_reports(folder, config, state)
     result, rows = score(config, state, data), kernel_rows(config, state)
     write_json(folder / "score.json", result | {"kernels": rows})

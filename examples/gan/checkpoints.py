@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -49,7 +49,7 @@ class Checkpoints:
         if step not in self._manager.all_steps():
             record = _position(config, step) | {"checksums": checksums(state)}
             items = {
-                _STATE: ocp.args.StandardSave(state),
+                _STATE: ocp.args.StandardSave(_saved(state)),
                 _RECORD: ocp.args.JsonSave(record),
             }
             self._manager.save(step, args=ocp.args.Composite(**items))
@@ -99,10 +99,11 @@ class Checkpoints:
         folder = epath.Path(self._folder.absolute()) / str(step)
         # Not by the manager, at whose end all processes meet: one may have failed.
         try:
-            template = ocp.args.StandardRestore(_template(config, mesh))
-            state = ocp.StandardCheckpointHandler().restore(
+            template = ocp.args.StandardRestore(_saved(_template(config, mesh)))
+            saved = ocp.StandardCheckpointHandler().restore(
                 folder / _STATE, args=template
             )
+            state = TrainState(**({"carried": {}} | saved))
             record = dict(ocp.JsonCheckpointHandler().restore(folder / _RECORD))
         except Exception as error:  # Orbax raises as many kinds as files can break in
             problem = type(error).__name__
@@ -113,15 +114,26 @@ class Checkpoints:
             return None, "the checksum is another"
         if not _continues(record, _position(config, step)):
             return None, "it belongs to another run"
-        return cast(TrainState, state), ""
+        return state, ""
+
+
+def _saved(state: TrainState) -> dict[str, Any]:
+    """Returns the fields of a state; without ``carried`` where nothing is in it.
+
+    Of runs from before that field there is none.
+    """
+    fields = state._asdict()
+    if not state.carried:
+        del fields["carried"]
+    return fields
 
 
 def _position(config: Config, step: int) -> dict[str, Any]:
     """Returns where a run is after ``step`` steps, beside its state."""
-    key = jax.random.key_data(key_of_step(config, step))
+    key = jax.random.key_data(key_of_step(config.seed, step))
     return {
         "config": dataclasses.asdict(config),
-        "next_batch": step,
+        "next_batch": step * config.game.n_dis,
         "key": key.tolist(),
     }
 
@@ -133,7 +145,12 @@ def _continues(record: dict[str, Any], position: dict[str, Any]) -> bool:
         for name, value in position["config"].items()
         if name not in _MAY_CHANGE
     }
-    recorded = record.get("config", {})
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(Config)
+        if field.default is not dataclasses.MISSING
+    }  # of options that came after the run
+    recorded = defaults | record.get("config", {})
     return record | {"config": {k: recorded.get(k) for k in fixed}} == position | {
         "config": fixed
     }

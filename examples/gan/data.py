@@ -1,20 +1,33 @@
 """The four data sets as one shape of thing: square images and their ten classes."""
 
 import dataclasses
+import itertools
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float32, Int, Integer, UInt8
+from jaxtyping import Float32, Int, Int32, Integer, UInt8
 from sklearn.datasets import load_digits
 
 from examples.gan.errors import UserError
-from examples.gan.mesh import batch_sharding
+from examples.gan.mesh import real_sharding
 from examples.gan.readers import find, read_cifar_batch, read_idx
+
+
+class Real(NamedTuple):
+    """The real batches of one step, one for each update of D, in their order.
+
+    Attributes:
+        images: in [-1, 1].
+        labels: their classes, 0 to 9.
+    """
+
+    images: Float32[jax.Array, "n_dis n side side channels"]
+    labels: Int32[jax.Array, "n_dis n"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,16 +140,25 @@ def _load_cifar10(folder: Path) -> Dataset:
 
 
 def batches(
-    n_images: int, batch_size: int, seed: int, first_step: int
-) -> Iterator[Int[np.ndarray, " batch_size"]]:
-    """Yields the rows of every step's batch, from ``first_step`` (from 0) on.
+    n_images: int, batch_size: int, seed: int, first_step: int, n_dis: int = 1
+) -> Iterator[Int[np.ndarray, "n_dis batch_size"]]:
+    """Yields the rows of every step's batches, from ``first_step`` (from 0) on.
 
-    The order depends on the seed and the step only, so that a resumed run goes on as if
-    it had never stopped. Every epoch has an order of its own; what does not fill a
-    batch at its end is left out.
+    A step takes ``n_dis`` of them, the next ones in the order. That depends on the seed
+    and the step only, so that a resumed run goes on as if it had never stopped. Every
+    epoch has an order of its own; what does not fill a batch at its end is left out.
     """
+    one_by_one = _one_by_one(n_images, batch_size, seed, first_step * n_dis)
+    while True:
+        yield np.stack(list(itertools.islice(one_by_one, n_dis)))
+
+
+def _one_by_one(
+    n_images: int, batch_size: int, seed: int, first: int
+) -> Iterator[Int[np.ndarray, " batch_size"]]:
+    """Yields the rows of every batch, from ``first`` (from 0) on."""
     per_epoch = n_images // batch_size
-    epoch, start = divmod(first_step, per_epoch)
+    epoch, start = divmod(first, per_epoch)
     while True:
         order = np.random.default_rng((seed, epoch)).permutation(n_images)
         for i in range(start, per_epoch):
@@ -144,14 +166,20 @@ def batches(
         epoch, start = epoch + 1, 0
 
 
-def images_on(mesh: Mesh, data: Dataset, rows: Int[np.ndarray, " b"]) -> jax.Array:
-    """Returns the images in these rows, split over the mesh.
+def real_on(mesh: Mesh, data: Dataset, rows: Int[np.ndarray, "n_dis b"]) -> Real:
+    """Returns the images in these rows and their labels, split over the mesh.
 
     Only the rows that the devices of this process hold are read.
     """
 
-    def read(index: Any) -> np.ndarray:
-        return data.images(rows[index[0]])
+    def images(index: Any) -> np.ndarray:
+        return data.images(rows[index[:2]])
 
-    shape = (len(rows), *data.pixels.shape[1:])
-    return jax.make_array_from_callback(shape, batch_sharding(mesh), read)
+    def labels(index: Any) -> np.ndarray:
+        return data.labels[rows[index]].astype(np.int32)
+
+    shape, sharding = (*rows.shape, *data.pixels.shape[1:]), real_sharding(mesh)
+    return Real(
+        jax.make_array_from_callback(shape, sharding, images),
+        jax.make_array_from_callback(rows.shape, sharding, labels),
+    )

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+import numpy as np
 from tqdm import tqdm
 
-from examples.gan.data import batches, images_on
+from examples.gan.data import batches, real_on
 from examples.gan.errors import Diverged
 from examples.gan.processes import is_first, several
 from examples.gan.records import append_metrics
@@ -31,11 +32,12 @@ def train(run: Run) -> TrainState:
     folder, config, mesh, data, state, checkpoints = run
     train_step = make_train_step(config, mesh)
     done = int(state.step)
-    rows = batches(len(data), config.batch_size, config.seed, first_step=done)
-    real = (images_on(mesh, data, batch) for batch in rows)
+    n_dis, seed = config.game.n_dis, np.uint32(config.seed)
+    rows = batches(len(data), config.batch_size, config.seed, done, n_dis)
+    real = (real_on(mesh, data, each) for each in rows)
     with _interrupts() as interrupted, _bar(done, config.steps) as bar:
         for step in range(done + 1, config.steps + 1):
-            state, metrics = train_step(state, next(real))
+            state, metrics = train_step(state, next(real), seed)
             bar.update()
             stop = interrupted()
             save = step % checkpoints.every == 0 or step == config.steps or stop

@@ -82,6 +82,11 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P("data"))
 
 
+def real_sharding(mesh: Mesh) -> NamedSharding:
+    """Returns how the real batches of a step lie: each one as `batch_sharding` says."""
+    return NamedSharding(mesh, P(None, "data"))
+
+
 def state_sharding(config: Config, mesh: Mesh) -> TrainState:
     """Returns how each array of the state lies, as a state of shardings.
 

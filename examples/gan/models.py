@@ -1,11 +1,12 @@
-"""The generator and the discriminator: Miyato et al. 2018, Table 3, at any size."""
+"""The convolutional networks: Miyato et al. 2018, Table 3, at any size."""
 
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from examples.gan.hidden import Hidden
 
 
 class Generator(nn.Module):
@@ -37,24 +38,29 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images to one score each: high for real. It knows nothing of its constraint.
+    """Images to one score each: high for real. It knows nothing of its kernels' norm.
 
     Attributes:
         widths: channels of each stage; all but the last halve the side.
+        activation: of the hidden layers, as `Hidden` has it.
+        normalization: of the hidden layers, as `Hidden` has it.
     """
 
     widths: Sequence[int]
+    activation: str = "leaky_relu"
+    normalization: str | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n side side channels"]) -> Float[Array, " n"]:
-        """Scores every image."""
+    def __call__(
+        self, x: Float[Array, "n side side channels"], *, train: bool = True
+    ) -> Float[Array, " n"]:
+        """Scores every image; ``train`` is for mean-only batch normalization."""
+
+        def bend(x: Array) -> Array:
+            return Hidden(self.activation, self.normalization)(x, train=train)
+
         for width in self.widths[:-1]:
-            x = _leaky(nn.Conv(width, (3, 3))(x))
-            x = _leaky(nn.Conv(width, (4, 4), strides=(2, 2))(x))
-        x = _leaky(nn.Conv(self.widths[-1], (3, 3))(x))
+            x = bend(nn.Conv(width, (3, 3))(x))
+            x = bend(nn.Conv(width, (4, 4), strides=(2, 2))(x))
+        x = bend(nn.Conv(self.widths[-1], (3, 3))(x))
         return nn.Dense(1)(x.reshape(x.shape[0], -1))[:, 0]
-
-
-def _leaky(x: jax.Array) -> jax.Array:
-    """The paper's leaky ReLU, slope 0.1."""
-    return nn.leaky_relu(x, 0.1)

@@ -3,9 +3,10 @@
 import argparse
 from typing import NoReturn
 
+from examples.gan.constraint import NAMES
 from examples.gan.errors import UserError
 from examples.gan.presets import PRESETS
-from examples.gan.settings import CONSTRAINTS
+from examples.gan.settings import CHOICES
 
 
 class _Parser(argparse.ArgumentParser):
@@ -19,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     options = _Parser(
         prog="python -m examples.gan",
-        description="Trains a GAN whose discriminator is spectrally normalized, draws "
+        description="Trains a GAN whose discriminator is constrained, draws "
         "samples and curves, and scores it. Without options: on the handwritten digits "
         "that come with scikit-learn.",
     )
@@ -33,9 +34,28 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--constraint",
-        choices=CONSTRAINTS,
+        metavar="NAMES",
         help="sn: divide every kernel of the discriminator by its largest singular "
-        "value; none: only measure it (default: sn)",
+        "value; none: only measure it; or others, with + between those that go "
+        f"together, as sn+gp: {', '.join(NAMES)} (default: sn)",
+    )
+    add("--loss", choices=CHOICES["loss"], help="of both networks (default: hinge)")
+    add(
+        "--setting",
+        choices=CHOICES["setting"],
+        help="Adam's rate, constant, its betas, and the updates of the discriminator "
+        "for one of the generator, as in Table 1 of Miyato et al. 2018 (default: the "
+        "data set's falling rate, one update each)",
+    )
+    add(
+        "--network",
+        choices=CHOICES["network"],
+        help="the architecture of both (default: cnn)",
+    )
+    add(
+        "--activation",
+        choices=CHOICES["activation"],
+        help="of the discriminator (default: leaky_relu)",
     )
     add(
         "--operator",

@@ -10,6 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from examples.gan.parametrizations import PARAMETRIZATIONS
+from examples.gan.settings import Config
+
 Images = Float32[np.ndarray, "n side side channels"]
 
 _ROWS = 8
@@ -55,15 +58,18 @@ def grid(images: Images) -> Float32[np.ndarray, "height width channels"]:
     return np.pad(picture, ((0, gap), (0, gap), (0, 0)), constant_values=0.4)
 
 
-def draw_curves(path: Path, metrics: list[dict[str, Any]], constraint: str) -> None:
+def draw_curves(path: Path, metrics: list[dict[str, Any]], config: Config) -> None:
     """Draws the losses, the norm of D's input gradient and sigma per kernel."""
     figure = Figure(figsize=(9, 10), layout="constrained")
     FigureCanvasAgg(figure)
     losses, gradient, sigma = figure.subplots(3, 1, sharex=True)
     steps = [line["step"] for line in metrics]
-    for key, name in (("d_loss", "discriminator"), ("g_loss", "generator")):
+    curves = {"d_loss": "discriminator", "g_loss": "generator"}
+    if config.parts.penalties:
+        curves |= {"d_loss": "discriminator,\nwith penalty", "penalty": "penalty"}
+    for key, name in curves.items():
         _draw_smoothed(losses, steps, [line[key] for line in metrics], name)
-    _label(losses, "Hinge losses", "loss (no unit)")
+    _label(losses, f"{config.loss.capitalize()} losses", "loss (no unit)")
     norms = [line["gradient_norm"] for line in metrics]
     _draw_smoothed(gradient, steps, norms, "mean over\nreal images")
     _label(
@@ -74,7 +80,8 @@ def draw_curves(path: Path, metrics: list[dict[str, Any]], constraint: str) -> N
     for kernel in metrics[-1]["sigma"]:
         values = [line["sigma"][kernel] for line in metrics]
         sigma.plot(steps, np.asarray(values, np.float64), label=kernel)
-    before = "before they are normalized" if constraint == "sn" else "as they are used"
+    as_used = PARAMETRIZATIONS[config.parts.parametrization].as_used
+    before = "as they are used" if as_used else "before they are normalized"
     _label(sigma, f"Sigma of the discriminator's kernels, {before}", "sigma (no unit)")
     sigma.set_xlabel("steps (updates of both networks)")
     figure.savefig(path, dpi=120)

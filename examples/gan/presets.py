@@ -15,6 +15,8 @@ class Preset:
     latent: int
     generator_widths: tuple[int, ...]
     discriminator_widths: tuple[int, ...]
+    dense_generator_widths: tuple[int, ...] = (256, 512)
+    dense_discriminator_widths: tuple[int, ...] = (256, 256, 256)
 
 
 # Miyato et al. 2018, Table 3: as printed for CIFAR-10, at a quarter of the widths for

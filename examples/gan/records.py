@@ -7,7 +7,7 @@ from typing import Any
 
 from examples.gan.errors import UserError
 from examples.gan.presets import PRESETS
-from examples.gan.settings import CONSTRAINTS, Config
+from examples.gan.settings import Config, check_choices
 
 CONFIG, PARTIAL_CONFIG = "config.json", "config.partial"
 _METRICS = "metrics.jsonl"
@@ -27,7 +27,8 @@ def read_config(folder: Path) -> Config:
     path = folder / CONFIG
     try:
         config = Config(**json.loads(path.read_bytes()))
-    except (ValueError, TypeError, OSError):
+        check_choices(config)
+    except (UserError, ValueError, TypeError, AttributeError, OSError):
         config = None
     if config is None or not _sound(config):
         raise UserError(f"{path} is damaged: expected the config of a run.")
@@ -39,7 +40,6 @@ def _sound(config: Config) -> bool:
     numbers = (config.steps, config.batch_size, config.seed, config.data_crc32)
     return (
         config.dataset in list(PRESETS)
-        and config.constraint in CONSTRAINTS
         and all(type(number) is int for number in numbers)
         and isinstance(config.data_dir, str | None)
         and type(config.operator) is bool

@@ -9,40 +9,53 @@ from rich.console import Console
 from rich.table import Table
 
 from examples.gan.exact import operator_norm
+from examples.gan.parametrizations import PARAMETRIZATIONS
+from examples.gan.projections import PROJECTIONS
 from examples.gan.settings import Config
-from examples.gan.state import TrainState, kernels
+from examples.gan.state import TrainState, by_name, d_kernels, kernels, raw_kernels
 
 _CAPTION = """carried: specjax's running estimate for the raw kernel, one power step \
 per update, last taken just before the final update
 exact: float64 {exact}
-in D: exact norm of the kernel that D multiplies by, {used}"""
+in D: exact norm of the kernel that D multiplies by, {used}{after}"""
 
 _EXACT = {
     False: "SVD of the raw kernel as a matrix (out = last axis)",
     True: "norm of the raw kernel as a convolution of images of its size",
 }
-_USED = {"sn": "raw / carried", "none": "the raw one: nothing constrains it"}
 
 
 def kernel_rows(config: Config, state: TrainState) -> list[dict[str, Any]]:
-    """Returns per kernel of D the carried and the exact sigma, and their difference."""
+    """Returns per kernel of D the carried and the exact sigma, and that in use."""
     rows, maps = [], kernels(config)
-    for name, layer in state.sn.items():
-        kernel = np.asarray(state.discriminator[name]["kernel"])
+    raw, used = raw_kernels(config, state), d_kernels(config, state)
+    for name, entry in by_name(state.sn).items():
         conv = maps.get(f"{name}/kernel")
-        exact = operator_norm(kernel, conv) if conv else exact_sigma(kernel)
-        carried = float(layer["kernel"]["sigma"])
+
+        def norm_in(params: Any, name: str = name, conv: Any = conv) -> float:
+            kernel = np.asarray(kernel_of(params, name))
+            return operator_norm(kernel, conv) if conv else exact_sigma(kernel)
+
+        carried, exact = float(entry["sigma"]), norm_in(raw)
         rows.append(
             {
                 "kernel": name,
-                "shape": kernel.shape,
+                "shape": kernel_of(raw, name).shape,
                 "of": "operator" if conv else "matrix",
                 "carried": carried,
                 "exact": exact,
                 "relative_error": abs(carried - exact) / exact,
+                "in_d": norm_in(used),
             }
         )
     return rows
+
+
+def kernel_of(params: Any, name: str) -> Any:
+    """Returns the kernel of the layer that `by_name` calls so."""
+    for part in name.split("/"):
+        params = params[part]
+    return params["kernel"]
 
 
 def exact_sigma(kernel: Float[np.ndarray, "... out"]) -> float:
@@ -60,27 +73,34 @@ def show(config: Config, rows: list[dict[str, Any]], score: dict[str, Any]) -> N
 def _kernel_table(config: Config, rows: list[dict[str, Any]], step: int) -> Table:
     """Carried sigma, exact sigma and their relative error, kernel by kernel."""
     table = Table(
-        title=f"Kernels of the discriminator after {step:,} steps "
-        f"(--constraint {config.constraint}{' --operator' * config.operator})",
-        caption=_CAPTION.format(
-            exact=_EXACT[config.operator], used=_USED[config.constraint]
-        ),
+        title=f"Kernels of the discriminator after {step:,} steps ({config.flags})",
+        caption=_CAPTION.format(exact=_EXACT[config.operator], **_in_d(config)),
         caption_justify="left",
     )
     table.add_column("kernel")
     for heading in ("shape", "carried sigma", "exact sigma", "relative error", "in D"):
         table.add_column(heading, justify="right")
     for row in rows:
-        scale = row["carried"] if config.constraint == "sn" else 1.0
         table.add_row(
             row["kernel"],
             "x".join(map(str, row["shape"])),
             f"{row['carried']:.4f}",
             f"{row['exact']:.4f}",
             f"{row['relative_error']:.1e}",
-            f"{row['exact'] / scale:.4f}",
+            f"{row['in_d']:.4f}",
         )
     return table
+
+
+def _in_d(config: Config) -> dict[str, str]:
+    """Returns what D multiplies by, and what a projection has made of it."""
+    parts = config.parts
+    after = ""
+    if parts.projection:
+        after = f",\nput back after each update: {PROJECTIONS[parts.projection].words}"
+    elif config.constraint == "none":
+        after = ": nothing constrains it"
+    return {"used": PARAMETRIZATIONS[parts.parametrization].words, "after": after}
 
 
 def _score_table(score: dict[str, Any]) -> Table:

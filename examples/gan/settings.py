@@ -3,10 +3,19 @@
 import dataclasses
 from typing import Any
 
+from examples.gan.constraint import Constraint, parse
 from examples.gan.errors import UserError
+from examples.gan.games import LOSSES, OWN, SETTINGS, Game
+from examples.gan.hidden import ACTIVATIONS
 from examples.gan.presets import PRESETS, Preset
 
-CONSTRAINTS = ("sn", "none")
+# Options that are one word of a few.
+CHOICES = {
+    "loss": tuple(LOSSES),
+    "setting": tuple(SETTINGS),
+    "network": ("mlp", "cnn"),
+    "activation": tuple(ACTIVATIONS),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,14 +24,19 @@ class Config:
 
     Attributes:
         dataset: a key of ``PRESETS``.
-        constraint: one of ``CONSTRAINTS``.
+        constraint: names with + between them, as `parse` reads them.
         steps: updates of both networks, in total.
         batch_size: images per update.
         seed: of the initial weights, the order of the data and the latent vectors.
         data_dir: where the data set's files lie; None for the digits.
         data_crc32: checksum of the images, so that a resumed run sees the same ones.
-        operator: the discriminator's convolutions are read as operators. (Runs from
-            before this option have no such key in their config: False.)
+        operator: the discriminator's convolutions are read as operators.
+        loss: a key of ``games.LOSSES``.
+        setting: a key of ``games.SETTINGS``; None is the data set's own.
+        network: "mlp" or "cnn".
+        activation: a key of ``hidden.ACTIVATIONS``, for the discriminator.
+
+    Runs from before an option have no such key in their config: it is the default.
     """
 
     dataset: str
@@ -33,11 +47,35 @@ class Config:
     data_dir: str | None
     data_crc32: int = 0
     operator: bool = False
+    loss: str = "hinge"
+    setting: str | None = None
+    network: str = "cnn"
+    activation: str = "leaky_relu"
 
     @property
     def preset(self) -> Preset:
         """The preset of this run's data set."""
         return PRESETS[self.dataset]
+
+    @property
+    def game(self) -> Game:
+        """The rate, the betas and n_dis of this run's setting."""
+        return OWN if self.setting is None else SETTINGS[self.setting]
+
+    @property
+    def parts(self) -> Constraint:
+        """The parts of this run's constraint."""
+        return parse(self.constraint, operator=self.operator)
+
+    @property
+    def flags(self) -> str:
+        """The constraint and what is not the default, as on the command line."""
+        words = f"--constraint {self.constraint}{' --operator' * self.operator}"
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in CHOICES and value != field.default:
+                words += f" --{field.name} {value}"
+        return words
 
 
 def new_config(options: dict[str, Any]) -> Config:
@@ -56,6 +94,10 @@ def new_config(options: dict[str, Any]) -> Config:
         seed=_or(options["seed"], 0),
         data_dir=options["data_dir"],
         operator=bool(options["operator"]),
+        loss=options["loss"] or "hinge",
+        setting=options["setting"],
+        network=options["network"] or "cnn",
+        activation=options["activation"] or "leaky_relu",
     )
     _check(config)
     return config
@@ -67,13 +109,14 @@ def resumed_config(saved: Config, options: dict[str, Any]) -> Config:
     Raises:
         UserError: an option differs from what the run was started with.
     """
-    for name in ("dataset", "constraint", "batch_size", "seed"):
+    for name in ("dataset", "constraint", *CHOICES, "batch_size", "seed"):
         asked, was = options[name], getattr(saved, name)
         if asked is not None and asked != was:
             flag = "--" + name.replace("_", "-")
+            started = "without it" if was is None else f"with {flag} {was}"
             raise UserError(
                 f"{flag} {asked} does not fit the run to resume, which was started "
-                f"with {flag} {was}."
+                f"{started}."
             )
     if options["operator"] and not saved.operator:
         raise UserError(
@@ -88,13 +131,24 @@ def resumed_config(saved: Config, options: dict[str, Any]) -> Config:
     return config
 
 
+def check_choices(config: Config) -> None:
+    """Raises UserError for the first word that no run can have."""
+    parse(config.constraint, operator=config.operator)
+    for name, words in CHOICES.items():
+        value, default = getattr(config, name), getattr(Config, name)
+        if value != default and value not in words:
+            expected = ", ".join(words)
+            raise UserError(f"--{name} {value} is unknown: expected one of {expected}.")
+
+
 def _or(value: Any, default: Any) -> Any:
     """Returns ``default`` where an option was not given; 0 is a given value."""
     return default if value is None else value
 
 
 def _check(config: Config) -> None:
-    """Raises UserError for the first number that is out of range."""
+    """Raises UserError for the first value that no run can have."""
+    check_choices(config)
     limits = {
         "--steps": (config.steps, 1, 10**8),
         "--batch-size": (config.batch_size, 2, 10**6),

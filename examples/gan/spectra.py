@@ -7,7 +7,7 @@ import jax
 import specjax as sx
 from examples.gan.records import write_json
 from examples.gan.settings import Config
-from examples.gan.state import TrainState, init_state, kernels
+from examples.gan.state import TrainState, init_state, kernels, raw_kernels
 from specjax.plotting import plot_spectra
 
 
@@ -36,4 +36,6 @@ def write_reports(folder: Path, config: Config, state: TrainState) -> None:
 
 def _report(config: Config, state: TrainState) -> sx.Report:
     # From numpy: arrays that a checkpoint has put on a device would be compiled anew.
-    return sx.report(jax.device_get(state.discriminator), kernels=kernels(config))
+    return sx.report(
+        jax.device_get(raw_kernels(config, state)), kernels=kernels(config)
+    )

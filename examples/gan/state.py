@@ -2,27 +2,29 @@
 
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Int
 
 import specjax as sx
+from examples.gan.mlp import DenseDiscriminator, DenseGenerator
 from examples.gan.models import Discriminator, Generator
 from examples.gan.operators import operators
+from examples.gan.optimizers import optimizer
+from examples.gan.parametrizations import PARAMETRIZATIONS
 from examples.gan.settings import Config
 
 Tree = Any
-
-_NEVER = 2**31 - 1  # optax would then take the bad gradient
 
 
 class TrainState(NamedTuple):
     """The carried arrays; this and the config are what a checkpoint holds.
 
     ``generator`` and ``average`` (its moving average, which draws the samples) are
-    ``{"params", "batch_stats"}``; ``discriminator`` is the raw params; ``sn`` is
-    specjax's state for them.
+    ``{"params", "batch_stats"}``; ``discriminator`` is what Adam moves, for most
+    constraints the raw params; ``sn`` is specjax's state for the raw params; in
+    ``carried`` is what else a constraint carries, for most of them nothing.
     """
 
     step: Int[Array, ""]
@@ -32,13 +34,19 @@ class TrainState(NamedTuple):
     sn: Tree
     generator_adam: Tree
     discriminator_adam: Tree
+    carried: Tree
 
 
-def networks(config: Config) -> tuple[Generator, Discriminator]:
-    """Returns the data set's generator and discriminator."""
+def networks(config: Config) -> tuple[nn.Module, nn.Module]:
+    """Returns the generator and the discriminator of this size and kind."""
     preset = config.preset
-    generator = Generator(preset.generator_widths, preset.side, preset.channels)
-    return generator, Discriminator(preset.discriminator_widths)
+    image = preset.side, preset.channels
+    hidden = config.activation, config.parts.normalization
+    if config.network == "mlp":
+        generator = DenseGenerator(preset.dense_generator_widths, *image)
+        return generator, DenseDiscriminator(preset.dense_discriminator_widths, *hidden)
+    generator = Generator(preset.generator_widths, *image)
+    return generator, Discriminator(preset.discriminator_widths, *hidden)
 
 
 def kernels(config: Config) -> dict[str, Any]:
@@ -55,46 +63,59 @@ def kernels(config: Config) -> dict[str, Any]:
     return {**operators(networks(config)[1], image_shape), **default}
 
 
-def optimizer(config: Config) -> optax.GradientTransformation:
-    """Returns Adam with the betas of Miyato et al. 2018, setting C, one per network.
-
-    The rate (theirs for the 32x32 images, twice that for the digits) falls over the
-    data set's own number of steps, not over ``--steps``, and to a tenth, not to zero:
-    a run can be prolonged and still be the same run. A gradient that is not finite
-    changes nothing; how many there were in a row is counted, and `loop` gives up.
-    """
-    first = config.preset.learning_rate
-    rate = optax.linear_schedule(first, first / 10, config.preset.steps)
-    adam = optax.adam(rate, b1=0.5, b2=0.999)
-    return optax.apply_if_finite(adam, max_consecutive_errors=_NEVER)
-
-
 def init_state(config: Config) -> TrainState:
     """Returns the state before the first step; it depends on the seed alone."""
-    adam = optimizer(config)
-    variables, d_params = jax.jit(_init_networks, static_argnums=0)(config)
+    variables, d_variables = jax.jit(_init_networks, static_argnums=0)(config)
+    rules, parts = kernels(config), config.parts
+    way = PARAMETRIZATIONS[parts.parametrization]
+    trained, carried = way.init(d_variables.pop("params"), rules)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         generator=variables,
         average=jax.tree.map(jnp.copy, variables),
-        discriminator=d_params,
-        sn=sx.sn_init(d_params, kernels=kernels(config)),
-        generator_adam=adam.init(variables["params"]),
-        discriminator_adam=adam.init(d_params),
+        discriminator=trained,
+        sn=sx.sn_init(way.raw(trained, rules), kernels=rules),
+        generator_adam=optimizer(config).init(variables["params"]),
+        discriminator_adam=optimizer(config, parts.projection).init(trained),
+        carried=carried | d_variables,
     )
 
 
-def key_of_step(config: Config, step: Int[Array, ""] | int) -> Array:
+def d_kernels(config: Config, state: TrainState) -> Tree:
+    """Returns the params that D uses in this state, as they would score images."""
+    way = PARAMETRIZATIONS[config.parts.parametrization]
+    held = state.discriminator, state.sn, state.carried
+    return way.apply(*held, kernels(config), False)[0]
+
+
+def raw_kernels(config: Config, state: TrainState) -> Tree:
+    """Returns D's params before they are normalized, whose sigma is carried."""
+    way = PARAMETRIZATIONS[config.parts.parametrization]
+    return way.raw(state.discriminator, kernels(config))
+
+
+def by_name(sn: Tree) -> dict[str, Any]:
+    """Returns specjax's entry of each kernel by the name of its layer."""
+    found = jax.tree_util.tree_leaves_with_path(
+        sn, is_leaf=lambda node: isinstance(node, dict) and "sigma" in node
+    )
+    return {
+        "/".join(key.key for key in path).removesuffix("/kernel"): entry
+        for path, entry in found
+    }
+
+
+def key_of_step(seed: Int[Array, ""] | int, step: Int[Array, ""] | int) -> Array:
     """Returns the random key of the update after ``step`` updates."""
-    return jax.random.fold_in(jax.random.key(config.seed), step)
+    return jax.random.fold_in(jax.random.key(seed), step)
 
 
 def _init_networks(config: Config) -> tuple[Tree, Tree]:
-    """Returns the generator's variables and the discriminator's params."""
+    """Returns the variables of the generator and of the discriminator."""
     generator, discriminator = networks(config)
     preset = config.preset
     g_key, d_key = jax.random.split(jax.random.key(config.seed))
     z = jnp.zeros((2, preset.latent))
     image = jnp.zeros((1, preset.side, preset.side, preset.channels))
     variables = dict(generator.init(g_key, z, train=True))
-    return variables, discriminator.init(d_key, image)["params"]
+    return variables, dict(discriminator.init(d_key, image))

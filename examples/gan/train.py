@@ -1,59 +1,69 @@
-"""One jitted update of both networks: D on its hinge loss, then G on D's new score."""
+"""One jitted update of both networks: D on its batches, then G on D's new score."""
 
 import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int, UInt32
 
-import specjax as sx
-from examples.gan.mesh import batch_sharding, state_sharding
-from examples.gan.models import Discriminator, Generator
+from examples.gan.critic import Critic, Images, Report, Round
+from examples.gan.data import Real
+from examples.gan.games import LOSSES
+from examples.gan.mesh import batch_sharding, real_sharding, state_sharding
+from examples.gan.optimizers import optimizer
 from examples.gan.settings import Config
-from examples.gan.state import (
-    TrainState,
-    Tree,
-    kernels,
-    key_of_step,
-    networks,
-    optimizer,
-)
+from examples.gan.state import TrainState, Tree, by_name, key_of_step, networks
 
-Images = Float[Array, "n side side channels"]
 Metrics = dict[str, Any]
+Seed = UInt32[np.ndarray, ""] | np.uint32
+Step = Callable[[TrainState, Real, Seed], tuple[TrainState, Metrics]]
 
 _EMA_DECAY = 0.999
 _PROBED = 16  # real images per step at which D's input gradient is measured
 
 
-def make_train_step(
-    config: Config, mesh: Mesh
-) -> Callable[[TrainState, Images], tuple[TrainState, Metrics]]:
-    """Returns the jitted update ``(state, real batch) -> (state, metrics)``.
+def make_train_step(config: Config, mesh: Mesh) -> Step:
+    """Returns the jitted update ``(state, real, seed) -> (state, metrics)``.
 
-    The state lies on the mesh as `state_sharding` says, before and after, the batch as
-    `batch_sharding` says, and the metrics are on every device. The state that is passed
-    in is given away (donated): go on with the returned one.
+    It is one update of D for each of the real batches, then one of G. What only says
+    how long a run is, where its data lies and what its seed is, is not in the program:
+    such runs share one, which is compiled once.
+
+    The state lies on the mesh as `state_sharding` says, before and after, the batches
+    as `real_sharding` says, and the metrics are on every device. The state that is
+    passed in is given away (donated): go on with the returned one.
     """
-    images, state = batch_sharding(mesh), state_sharding(config, mesh)
-    parts = (*networks(config), optimizer(config), kernels(config))
+    program = dataclasses.replace(config, steps=1, seed=0, data_dir=None, data_crc32=0)
+    return _shared(program, config.preset, mesh)
+
+
+@functools.cache
+def _shared(config: Config, preset: Any, mesh: Mesh) -> Step:
+    """Returns the one step of a config; ``preset`` is there to tell them apart."""
+    del preset
+    return new_train_step(config, mesh)
+
+
+def new_train_step(config: Config, mesh: Mesh) -> Step:
+    """Returns what `make_train_step` does, as a function that is not shared."""
+    state = state_sharding(config, mesh)
+    d_adam = optimizer(config, config.parts.projection)
+    generator, _ = networks(config)
+    parts = generator, Critic.of(config), optimizer(config), d_adam
     return jax.jit(
-        _Game(config, *parts, images).step,
-        in_shardings=(state, images),
+        _Game(config, *parts, batch_sharding(mesh)).step,
+        in_shardings=(state, real_sharding(mesh), None),
         out_shardings=(state, NamedSharding(mesh, P())),
         donate_argnums=0,
     )
-
-
-def hinge(real: Float[Array, " n"], fake: Float[Array, " n"]) -> Float[Array, ""]:
-    """Returns the discriminator's hinge loss for its scores of both batches."""
-    return jnp.mean(jax.nn.relu(1 - real)) + jnp.mean(jax.nn.relu(1 + fake))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,80 +71,79 @@ class _Game:
     """The two players and how each of them moves."""
 
     config: Config
-    generator: Generator
-    discriminator: Discriminator
+    generator: nn.Module
+    critic: Critic
     adam: optax.GradientTransformation
-    kernels: Any
+    d_adam: optax.GradientTransformation
     batch_sharding: NamedSharding
 
-    def step(self, state: TrainState, real: Images) -> tuple[TrainState, Metrics]:
-        """Moves D, then G, then the average of G's weights."""
-        key = key_of_step(self.config, state.step)
-        shape = (2, real.shape[0], self.config.preset.latent)
+    def step(
+        self, state: TrainState, real: Real, seed: Seed
+    ) -> tuple[TrainState, Metrics]:
+        """Moves D once for each real batch, then G, then the average of G's weights."""
+        key = key_of_step(seed, state.step)
+        n_dis, n_images = real.images.shape[:2]
+        shape = (n_dis + 1, n_images, self.config.preset.latent)
         # Each device draws its own part of the batch; which bits does not depend on it.
-        d_z, g_z = (
+        *d_z, g_z = (
             jax.lax.with_sharding_constraint(z, self.batch_sharding)
             for z in jax.random.normal(key, shape)
         )
-        state, d_loss, d_used = self._move_discriminator(state, real, d_z)
+        keys = [jax.random.fold_in(key, i) for i in range(n_dis)]
+        # Written out: on a CPU a `lax.scan` over the rounds took 2 to 3 times as long.
+        for images, z, key in zip(real.images, d_z, keys, strict=True):
+            state, seen = self._move_discriminator(state, images, z, key)
         state, g_loss = self._move_generator(state, g_z)
         average = _moved(state.average, state.generator, state.step)
+        probed = images[:_PROBED]
         metrics = {
-            "d_loss": d_loss,
+            "d_loss": seen.loss,
             "g_loss": g_loss,
-            "gradient_norm": self._gradient_norm(d_used, real[:_PROBED]),
+            "gradient_norm": self.critic.gradient_norm(
+                seen.used, state.carried, probed
+            ),
             "skipped": _skipped(state),
-            "sigma": {name: sn["kernel"]["sigma"] for name, sn in state.sn.items()},
+            "sigma": {name: sn["sigma"] for name, sn in by_name(state.sn).items()},
         }
+        if self.critic.parts.penalties:
+            metrics["penalty"] = seen.penalty
         return state._replace(step=state.step + 1, average=average), metrics
 
     def _move_discriminator(
-        self, state: TrainState, real: Images, z: Array
-    ) -> tuple[TrainState, Array, Tree]:
-        """Also returns D's loss and the kernels with which it saw both batches."""
+        self, state: TrainState, real: Images, z: Array, key: Array
+    ) -> tuple[TrainState, Report]:
+        """Also returns what D saw and with which kernels."""
         fake, _ = self._draw(state.generator["params"], state.generator, z)
-
-        def loss(params: Tree) -> tuple[Array, tuple[Tree, Tree]]:
-            used, sn = self._constrain(params, state.sn, update_stats=True)
-            return hinge(self._score(used, real), self._score(used, fake)), (used, sn)
-
-        (value, (used, sn)), gradient = jax.value_and_grad(loss, has_aux=True)(
-            state.discriminator
+        gradient, seen = jax.grad(self.critic.loss, has_aux=True)(
+            state.discriminator, state.sn, state.carried, Round(real, fake, key)
         )
-        updates, adam = self._update(gradient, state.discriminator_adam)
-        params = optax.apply_updates(state.discriminator, updates)
-        state = state._replace(discriminator=params, sn=sn, discriminator_adam=adam)
-        return state, value, used
+        params, adam = _moved_by(
+            self.d_adam, gradient, state.discriminator_adam, state.discriminator
+        )
+        state = state._replace(
+            discriminator=params,
+            sn=seen.sn,
+            discriminator_adam=adam,
+            carried=_kept(adam.last_finite, seen.carried, state.carried),
+        )
+        return state, seen
 
     def _move_generator(self, state: TrainState, z: Array) -> tuple[TrainState, Array]:
         """Also returns G's loss; D is normalized anew, since its kernels have moved."""
-        d_used, _ = self._constrain(state.discriminator, state.sn, update_stats=False)
+        held = state.discriminator, state.sn, state.carried
+        d_used, _, _ = self.critic.constrain(*held, update_stats=False)
 
         def loss(params: Tree) -> tuple[Array, Tree]:
             fake, batch_stats = self._draw(params, state.generator, z)
-            return -jnp.mean(self._score(d_used, fake)), batch_stats
+            scores, _ = self.critic.scores(d_used, state.carried, fake)
+            return LOSSES[self.config.loss].generator(scores), batch_stats
 
         params = state.generator["params"]
         (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, adam = self._update(gradient, state.generator_adam)
-        params = optax.apply_updates(params, updates)
-        good, kept = adam.last_finite, state.generator["batch_stats"]
-        stats = jax.tree.map(functools.partial(jnp.where, good), stats, kept)
+        params, adam = _moved_by(self.adam, gradient, state.generator_adam, params)
+        stats = _kept(adam.last_finite, stats, state.generator["batch_stats"])
         variables = {"params": params, "batch_stats": stats}
         return state._replace(generator=variables, generator_adam=adam), value
-
-    def _update(self, gradient: Tree, adam: Tree) -> tuple[Tree, Tree]:
-        """Returns Adam's updates; zeros, and its state but for a count, if denied."""
-        return self.adam.update(gradient, adam)
-
-    def _constrain(
-        self, params: Tree, sn: Tree, *, update_stats: bool
-    ) -> tuple[Tree, Tree]:
-        """Returns the kernels that D uses; with ``none``, sigma is only measured."""
-        normalized, sn = sx.sn_apply(
-            params, sn, kernels=self.kernels, update_stats=update_stats
-        )
-        return (normalized if self.config.constraint == "sn" else params), sn
 
     def _draw(self, params: Tree, variables: Tree, z: Array) -> tuple[Images, Tree]:
         """Returns images, normalized over their batch, and the new batch statistics."""
@@ -143,14 +152,18 @@ class _Game:
         )
         return images, changed["batch_stats"]
 
-    def _score(self, params: Tree, images: Images) -> Array:
-        """Returns D's score of every image."""
-        return jnp.asarray(self.discriminator.apply({"params": params}, images))
 
-    def _gradient_norm(self, params: Tree, images: Images) -> Float[Array, ""]:
-        """Returns the mean over ``images`` of the norm of D's gradient at each."""
-        gradient = jax.grad(lambda x: jnp.sum(self._score(params, x)))(images)
-        return jnp.mean(jnp.sqrt(jnp.sum(gradient**2, axis=(1, 2, 3))))
+def _moved_by(
+    adam: optax.GradientTransformation, gradient: Tree, held: Tree, params: Tree
+) -> tuple[Tree, Any]:
+    """Returns params and the optimizer's state; if denied as given, but for a count."""
+    updates, held = adam.update(gradient, held, params)
+    return optax.apply_updates(params, updates), held
+
+
+def _kept(good: Array, new: Tree, old: Tree) -> Tree:
+    """Returns the new statistics, or the old ones after a gradient that was denied."""
+    return jax.tree.map(functools.partial(jnp.where, good), new, old)
 
 
 def _skipped(state: TrainState) -> Int[Array, ""]:

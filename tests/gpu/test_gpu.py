@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import specjax as sx
-from examples.gan.data import load
+from examples.gan.data import load, real_on
+from examples.gan.mesh import first_state, make_mesh
 from examples.gan.settings import Config
-from examples.gan.state import init_state
 from examples.gan.train import make_train_step
 
 # A new jax or a driver may warn of something: that is not what is tested here.
@@ -129,11 +129,13 @@ def test_a_bad_step_does_not_poison_the_state():
 
 def test_the_gans_step_is_the_cpus():
     config = Config("digits", "sn", steps=5, batch_size=24, seed=3, data_dir=None)
-    real = load("digits", None).images(slice(24))
+    data, rows = load("digits", None), np.arange(24)[None]
     losses = []
     for device in (jax.devices()[0], cpu()):
         with jax.default_device(device):
-            _, metrics = make_train_step(config)(init_state(config), jnp.asarray(real))
+            mesh = make_mesh(None, [device])
+            step, real = make_train_step(config, mesh), real_on(mesh, data, rows)
+            _, metrics = step(first_state(config, mesh), real, np.uint32(3))
             losses.append([float(metrics["d_loss"]), float(metrics["g_loss"])])
     # The networks' own convolutions run in TF32 by default.
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-2, atol=2e-2)
