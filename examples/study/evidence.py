@@ -34,7 +34,7 @@ def change_of(key: str) -> Callable[[Record], float | None]:
 
 
 def travel_of(key: str) -> Callable[[Record], float | None]:
-    """Returns a function: largest less smallest value of a loss in the first updates."""
+    """Returns a function: largest less smallest loss of the first updates."""
 
     def travel(record: Record) -> float | None:
         values = _first(record, key)

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -10,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from examples.gan.data import Dataset
 from examples.study.judge import Judge, train_judge
 
-_FACTS = "accuracy n_test made_from checksum".split()
+_FACTS = ["accuracy", "n_test", "made_from", "checksum"]
 
 
 def judge_of(
@@ -40,10 +41,11 @@ def judge_of(
 
 def _write(path: Path, judge: Judge, made_from: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = flatten_dict(judge.params, sep="/")
+    arrays: dict[str, Any] = dict(flatten_dict(judge.params, sep="/"))
     partial = path.with_suffix(".partial.npz")
     facts = (judge.accuracy, judge.n_test, made_from, _checksum(arrays))
-    np.savez(partial, **arrays, **dict(zip(_FACTS, facts, strict=True)))
+    arrays |= dict(zip(_FACTS, facts, strict=True))
+    np.savez(partial, **arrays)
     partial.replace(path)
 
 

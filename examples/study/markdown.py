@@ -31,8 +31,8 @@ def fill(path: Path, mark: str, content: str) -> None:
         _, after = rest.split(end)
     except (OSError, ValueError):
         raise UserError(
-            f"{path} can not be filled in: expected a page with {begin.strip()} and {end} "
-            "in it, once each."
+            f"{path} can not be filled in: expected a page with {begin.strip()} and "
+            f"{end} in it, once each."
         ) from None
     path.write_text(f"{before}{begin}\n{content}\n\n{end}{after}")
 

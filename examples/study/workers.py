@@ -13,9 +13,10 @@ from tqdm import tqdm
 from examples.gan.errors import UserError
 from examples.study.plan import Job
 from examples.study.records import whole_record
-from examples.study.run import Tick, make_run
+from examples.study.run import make_run
 from examples.study.score import Scorer
 from examples.study.study import Study, load_material
+from examples.study.training import Tick
 
 _DONE = "done"
 

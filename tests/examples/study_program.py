@@ -16,7 +16,7 @@ import numpy as np
 
 from examples.gan import presets
 from examples.study import __main__ as program
-from examples.study import draw_samples, judge, run, score
+from examples.study import draw_samples, judge, run, score, training
 from tests.examples.test_gan_readers import idx
 
 
@@ -40,14 +40,14 @@ def shrink() -> None:
     )
     presets.PRESETS["mnist"] = small
     score.N_FAKE = run.N_FAKE = 100
-    run._TOGETHER = 2
+    training._TOGETHER = 2
     judge._BATCH, draw_samples.SAMPLES = 64, 3
 
 
 def kill_after(looks: int) -> None:
     """Sends SIGKILL after this many looks at the metrics."""
     left = [looks]
-    kept = run.line
+    kept = training.line
 
     def line(metrics: Any) -> Any:
         left[0] -= 1
@@ -55,7 +55,7 @@ def kill_after(looks: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return kept(metrics)
 
-    run.line = line
+    training.line = line
 
 
 if __name__ == "__main__":

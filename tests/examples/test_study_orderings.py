@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from tests.examples.study_records import designed, times
 
 from examples.study.evidence import (
     best_setting,
@@ -21,6 +20,7 @@ from examples.study.verdict import (
     less,
     shown,
 )
+from tests.examples.study_records import designed, times
 
 
 def test_less_knows_order_overlap_and_divergence():

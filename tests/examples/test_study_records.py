@@ -1,5 +1,6 @@
 """What a study's record keeps: bins, digits, spectra; and what is a whole one."""
 
+import itertools
 import json
 
 import numpy as np
@@ -33,7 +34,7 @@ def test_a_bin_is_the_mean_of_what_is_finite_in_it():
     edges = bin_edges(777)
     slow = [
         np.mean([v for v in values[a:b] if np.isfinite(v)] or [np.nan])
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        for a, b in itertools.pairwise(edges)
     ]
     assert np.isnan(slow).any()
     np.testing.assert_allclose(bin_means(values, edges), slow, rtol=1e-9)
