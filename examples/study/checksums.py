@@ -9,7 +9,7 @@ from flax.traverse_util import flatten_dict
 
 from examples.gan.data import Dataset, batches
 from examples.gan.settings import Config
-from examples.gan.state import TrainState, key_of_step
+from examples.gan.state import TrainState, key_of_step, raw_kernels
 
 
 def checksums(config: Config, state: TrainState, data: Dataset) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """The judge on disk: trained once for a data set, and known by a checksum."""
 
+import io
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,8 @@ def _write(path: Path, judge: Judge, made_from: int) -> None:
 def _read(path: Path, made_from: int) -> Judge | None:
     """Returns the judge, or None for one that is damaged or of something else."""
     try:
-        with np.load(path) as file:
+        # From memory: numpy leaves a damaged file open.
+        with np.load(io.BytesIO(path.read_bytes())) as file:
             arrays = dict(file)
         facts = {name: arrays.pop(name).item() for name in _FACTS}
     except Exception:  # numpy raises as many kinds as files can break in
