@@ -19,6 +19,7 @@ from examples.gan.errors import UserError
 from examples.study import options as asked
 from examples.study.about import about
 from examples.study.figures import draw
+from examples.study.methods import OTHERS
 from examples.study.pages import fill_page, verdicts, write_tables
 from examples.study.plan import plan
 from examples.study.study import Study, load_material
@@ -74,7 +75,7 @@ def _make_runs(study: Study, options: dict[str, Any]) -> None:
         print("The judge, the classifier that the distance is taken with ...")
         judge = load_material(study).judge
         print(f"... is right on {judge.accuracy:.2%} of {judge.n_test:,} unseen images")
-    make_runs(study, left, min(options["processes"], max(len(left), 1)))
+    make_runs(study, left, asked.processes_of(options, len(left)))
 
 
 def _measure(study: Study, options: dict[str, Any]) -> None:
@@ -82,7 +83,9 @@ def _measure(study: Study, options: dict[str, Any]) -> None:
     network = asked.networks_of(options)[0]
     rounds = asked.QUICK_ROUNDS if options["quick"] else asked.ROUNDS
     print(f"The time of an update, {network} ...")
-    times = measure(study, network, options["rounds"] or rounds, updates=10)
+    size = asked.size_of(options)
+    methods = (*size.methods, *(OTHERS if size.other_seeds else ()))
+    times = measure(study, network, methods, options["rounds"] or rounds)
     write_times(study.folder, times)
 
 

@@ -14,17 +14,18 @@ def draw_time(times: Record, path: Path) -> None:
         times: what `timing.measure` returned.
         path: of the picture.
     """
-    figure = sheet(9, 1.2 + 0.42 * len(times["ratios"]))
+    ratios = {m: r for m, r in times["ratios"].items() if m in METHODS}
+    figure = sheet(9, 1.2 + 0.42 * len(ratios))
     axes = grid_of_panels(figure, 1, 1)[0][0]
-    for place, (method, ratio) in enumerate(times["ratios"].items()):
+    for place, (method, ratio) in enumerate(ratios.items()):
         low, middle, high = ratio["quartiles"]
         axes.barh(place, middle, color=color(method), alpha=0.7)
         axes.plot([low, high], [place, place], color="black", linewidth=1.5)
         axes.text(max(high, middle) + 0.03, place, f"{middle:.2f}", va="center")
-    names = [METHODS[method].label for method in times["ratios"]]
+    names = [METHODS[method].label for method in ratios]
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.15 * max(r["quartiles"][2] for r in times["ratios"].values()))
+    axes.set_xlim(0, 1.15 * max(r["quartiles"][2] for r in ratios.values()))
     axes.axvline(1, color="black", linestyle=":", linewidth=1)
     label(axes, "", "time of an update, of none's", "")
     finish(

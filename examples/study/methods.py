@@ -31,6 +31,12 @@ _ALL = (
 )
 METHODS = {method.name: method for method in _ALL}
 
+
+def label_of(name: str) -> str:
+    """Returns how tables name a method; one that is in no figure by its flag."""
+    return METHODS[name].label if name in METHODS else name
+
+
 # In no figure: run under the non-saturating loss alone, for docs/which-constraint.md.
 OTHERS = (
     "r2",

@@ -1,12 +1,13 @@
 """The command line of the study: what can be said, and what is left out."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any, NoReturn
 
 from examples.gan.errors import UserError
 from examples.gan.settings import CHOICES, check_range
-from examples.study.plan import Size
+from examples.study.plan import FULL, QUICK, Size
 
 COMMANDS = {
     "all": "every part below, in their order (the default)",
@@ -21,11 +22,8 @@ NETWORKS = {
     "cifar10": ("cnn", "resnet"),
 }
 
-# The same updates for every method; how long they take is in docs/study/README.md.
-FULL = Size(seeds=3, setting_seeds=3, steps=2_000)
-QUICK = Size(seeds=2, setting_seeds=1, steps=300)
 EPOCHS, QUICK_EPOCHS = 6, 1
-ROUNDS, QUICK_ROUNDS = 25, 5
+ROUNDS, QUICK_ROUNDS = 15, 5
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,8 +64,12 @@ def parser() -> argparse.ArgumentParser:
         "cnn,resnet)",
     )
     add("--steps", type=int, help=f"updates of G in a run (default: {FULL.steps:,})")
-    add("--seeds", type=int, help=f"of each method (default: {FULL.seeds})")
-    add("--processes", type=int, default=1, help="that make runs (default: 1)")
+    add("--seeds", type=int, help=f"of each compared method (default: {FULL.seeds})")
+    add(
+        "--processes",
+        type=int,
+        help="that make runs, one core for each (default: 2, if there are two)",
+    )
     add("--rounds", type=int, help=f"of the measured times (default: {ROUNDS})")
     add(
         "--only",
@@ -86,6 +88,16 @@ def folder_of(options: dict[str, Any]) -> Path:
     """Returns the study's folder."""
     name = f"study-{options['dataset']}{'-quick' * options['quick']}"
     return Path(options["records"] or options["out"] or f"runs/{name}")
+
+
+def processes_of(options: dict[str, Any], n_runs: int) -> int:
+    """Returns how many processes make this many runs.
+
+    Two on two cores make twice the updates of one: a layer of 256 units is too small
+    to be split over cores.
+    """
+    asked = options["processes"] or min(2, len(os.sched_getaffinity(0)))
+    return min(asked, max(n_runs, 1))
 
 
 def networks_of(options: dict[str, Any]) -> tuple[str, ...]:
@@ -118,8 +130,8 @@ def size_of(options: dict[str, Any]) -> Size:
     ):  # fmt: skip
         if options[name] is not None:
             check_range(f"--{name}", options[name], low, high)
-    return Size(
-        options["seeds"] or base.seeds,
-        options["seeds"] or base.setting_seeds,
-        options["steps"] or base.steps,
+    return base._replace(
+        seeds=options["seeds"] or base.seeds,
+        setting_seeds=options["seeds"] or base.setting_seeds,
+        steps=options["steps"] or base.steps,
     )

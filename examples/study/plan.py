@@ -40,11 +40,27 @@ class Job(NamedTuple):
 
 
 class Size(NamedTuple):
-    """How much is made: seeds of the comparison and of the settings, and updates."""
+    """How much is made.
+
+    Attributes:
+        seeds: of each method that is compared.
+        setting_seeds: of each method in each of the other settings.
+        other_seeds: of each method that is in no figure.
+        steps: updates of the generator in each run.
+        methods: that are compared.
+        settings: of A to F.
+    """
 
     seeds: int
     setting_seeds: int
+    other_seeds: int
     steps: int
+    methods: tuple[str, ...]
+    settings: tuple[str, ...]
+
+
+FULL = Size(3, 3, 1, 2_000, tuple(METHODS), SETTINGS)
+QUICK = Size(2, 1, 0, 300, ("none", "clip", "gp", "wn", "sn"), ("A", "C", "E"))
 
 
 def plan(networks: tuple[str, ...], size: Size, only: str | None) -> list[Job]:
@@ -82,16 +98,16 @@ def _programs(size: Size) -> list[tuple[str, str, str, int]]:
     compared = [
         (loss, setting, method, size.seeds)
         for loss, setting in LOSSES.items()
-        for method in METHODS
+        for method in size.methods
     ]
     robustness = [
         (loss, setting, method, size.setting_seeds)
         for method, loss in ROBUSTNESS.items()
-        for setting in SETTINGS
+        for setting in size.settings
         if LOSSES[loss] != setting
     ]
     others = [
-        (OTHERS_LOSS, LOSSES[OTHERS_LOSS], method, size.setting_seeds)
+        (OTHERS_LOSS, LOSSES[OTHERS_LOSS], method, size.other_seeds)
         for method in OTHERS
     ]
     return compared + robustness + others

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from examples.study.evidence import rank_share
 from examples.study.markdown import table, texts
-from examples.study.methods import LOSSES, METHODS, ROBUSTNESS, SETTINGS
+from examples.study.methods import LOSSES, METHODS, ROBUSTNESS, SETTINGS, label_of
 from examples.study.orderings import orderings
 from examples.study.records import Record
 from examples.study.series import chosen, compared, distances, methods_of
@@ -88,7 +88,7 @@ def time(times: Record) -> str:
     """Returns the time of an update of each method, and its ratio to none's."""
     rows = [
         [
-            METHODS[method].label,
+            label_of(method),
             f"{ratio['milliseconds']:.2f}",
             "{1:.2f} ({0:.2f} to {2:.2f})".format(*ratio["quartiles"]),
         ]

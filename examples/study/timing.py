@@ -15,21 +15,23 @@ from examples.gan.train import make_train_step
 from examples.study.about import about
 from examples.study.curves import number, numbers
 from examples.study.held_out import load_both
-from examples.study.methods import LOSSES, METHODS
+from examples.study.methods import LOSSES
 from examples.study.plan import Job
 from examples.study.study import Study, config_of
 
 LOSS = "wasserstein"
 
 
-def measure(study: Study, network: str, rounds: int, updates: int) -> dict[str, Any]:
+def measure(
+    study: Study, network: str, methods: Sequence[str], rounds: int, updates: int = 5
+) -> dict[str, Any]:
     """Returns the times; in a round every method makes ``updates`` updates in turn.
 
     A ratio is taken within a round, so that what slows the machine for a while slows
     both of its numbers.
     """
     train, _ = load_both(study.dataset, study.data_dir)
-    jobs = [Job(network, LOSS, LOSSES[LOSS], method, 0) for method in METHODS]
+    jobs = [Job(network, LOSS, LOSSES[LOSS], method, 0) for method in methods]
     configs = [config_of(study, job, train.crc32()) for job in jobs]
     runners = [_runner(config, train, updates) for config in configs]
     seconds = np.empty((rounds, len(jobs)))
@@ -49,7 +51,7 @@ def measure(study: Study, network: str, rounds: int, updates: int) -> dict[str, 
         "rounds": rounds,
         "updates": updates,
         **about(),
-        "ratios": ratios(list(METHODS), seconds),
+        "ratios": ratios(methods, seconds),
     }
 
 

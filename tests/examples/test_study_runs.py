@@ -19,7 +19,7 @@ from examples.gan.train import make_train_step
 from examples.study import judge, run, score, training
 from examples.study.__main__ import main
 from examples.study.checksums import checksums
-from examples.study.plan import Job, Size, plan
+from examples.study.plan import FULL, QUICK, Job, plan
 from examples.study.records import read_records
 from examples.study.run import make_run
 from examples.study.score import Scorer
@@ -102,21 +102,21 @@ def test_another_seed_is_another_start(study, material, after_one):
 
 
 def test_the_plan_has_each_run_once_and_only_chooses():
-    jobs = plan(("mlp",), Size(3, 3, 1), None)
+    jobs = plan(("mlp",), FULL, None)
     names = [job.name for job in jobs]
     assert len(set(names)) == len(names)
     compared = [job for job in jobs if job.is_compared]
     assert len(compared) == 2 * 9 * 3
     robust = {(j.method, j.setting) for j in jobs if j.method in ("sn", "clip", "gp")}
     assert len(robust) >= 3 * 6
-    assert [j.name for j in plan(("mlp",), Size(2, 1, 1), "wasserstein-A-sn-")] == [
+    assert [j.name for j in plan(("mlp",), QUICK, "stein-A-sn-")] == [
         "mlp-wasserstein-A-sn-0",
         "mlp-wasserstein-A-sn-1",
     ]
-    with pytest.raises(UserError, match="fits none of the 45 runs: expected"):
-        plan(("mlp",), Size(1, 1, 1), "^x$")
+    with pytest.raises(UserError, match="fits none of the 26 runs: expected"):
+        plan(("mlp",), QUICK, "^x$")
     with pytest.raises(UserError, match=r"--only \[ is no regular expression"):
-        plan(("mlp",), Size(1, 1, 1), "[")
+        plan(("mlp",), QUICK, "[")
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_killed_within_a_run_it_goes_on(whole, study):
     _, records = whole
     folder = study.folder.parent / "killed"
     arguments = ["runs", "--data-dir", study.data_dir, "--out", str(folder)]
-    arguments += ["--steps", "7", "--seeds", "3", "--quick"]
+    arguments += ["--steps", "7", "--seeds", "3", "--quick", "--processes", "1"]
     arguments += ["--only", "non-saturating-C-none"]
     words = [sys.executable, str(PROGRAM), "10", *arguments]
     there = dict(os.environ, PYTHONPATH=str(ROOT))
