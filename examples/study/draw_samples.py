@@ -1,12 +1,12 @@
 """Samples of each method, row under row, all from the same latent vectors."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 from matplotlib.axes import Axes
-from matplotlib.image import imread, imsave
+from matplotlib.image import imread
+from PIL import Image
 
 from examples.gan.errors import UserError
 from examples.study.canvas import finish, grid_of_panels, sheet
@@ -22,12 +22,10 @@ def write_samples(
 ) -> None:
     """Writes the images, side by side, as a picture of their own size."""
     strip = np.concatenate(list((np.clip(images, -1, 1) + 1) / 2), axis=1)
-    shades = np.repeat(strip, 3, axis=2) if strip.shape[2] == 1 else strip
-    whole = io.BytesIO()
-    imsave(whole, np.round(255 * shades).astype(np.uint8), format="png")
+    shades = np.round(255 * strip).astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial-png")
-    partial.write_bytes(whole.getvalue())
+    Image.fromarray(shades.squeeze()).save(partial, format="png", optimize=True)
     partial.replace(path)
 
 
@@ -72,7 +70,7 @@ def _draw_strip(axes: Axes, runs: list[Record], folder: Path) -> None:
     path = samples_path(folder, runs[0]["name"])
     if not path.is_file():
         raise UserError(f"{path} is missing: expected the samples beside the record.")
-    axes.imshow(imread(path), interpolation="nearest")
+    axes.imshow(imread(path), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     distance = runs[0]["score"]["distance"]
     axes.text(
         1.01, 0.5, "diverged" if distance is None else f"{distance:.3g}",

@@ -115,6 +115,36 @@ def test_a_world_the_other_way_round_reproduces_none_of_what_was_swapped():
         assert the_one(found, words) == NOT_REPRODUCED, words
 
 
+@pytest.mark.parametrize(
+    ("last", "sn", "gp"),
+    [
+        (19.0, REPRODUCED, NOT_REPRODUCED),
+        (21.0, NOT_REPRODUCED, REPRODUCED),
+        (None, NOT_REPRODUCED, REPRODUCED),
+    ],
+)
+def test_a_setting_fails_above_twice_the_best(last, sn, gp):
+    values = {"A": 10.0, "B": 12.0, "C": 12.0, "D": 30.0, "E": 30.0, "F": last}
+    for_sn = values | {"D": 12.0, "E": 12.0}
+    records = [
+        *(designed("sn", "non-saturating", s, distance=d) for s, d in for_sn.items()),
+        *(designed("gp", "wasserstein", s, distance=d) for s, d in values.items()),
+    ]
+    found = verdicts(records)
+    assert the_one(found, "stays good") == sn
+    assert the_one(found, "fails in the settings") == gp
+    found = verdicts([record for record in records if record["setting"] != "B"])
+    assert the_one(found, "stays good") == NOT_MEASURED
+
+
+@pytest.mark.parametrize(
+    ("level", "verdict"), [(0.09, REPRODUCED), (0.11, NOT_REPRODUCED)]
+)
+def test_very_little_is_less_than_a_tenth(level, verdict):
+    records = [designed("sn"), designed("gp"), designed("clip", level=level)]
+    assert the_one(verdicts(records), "very little loss") == verdict
+
+
 def test_what_has_no_records_is_not_measured():
     found = verdicts([designed("none")])
     assert set(found.values()) == {NOT_MEASURED}
