@@ -36,7 +36,7 @@ def make_run(
     began = time.perf_counter()
     config = config_of(study, job, material.train.crc32())
     state = first_state(config, make_mesh(None))
-    start, sums = _spectra(config, state), checksums(config, state, material.train)
+    start, sums = _spectra(config, state), checksums(config, state)
     end = train(config, state, material.train, tick)
     images = None if end.diverged_at else draw(config, end.state.average, N_FAKE)
     if images is not None and job.seed == 0 and job.is_compared:
@@ -50,7 +50,7 @@ def make_run(
         "seconds": round(time.perf_counter() - began, 1),
         "diverged_at": end.diverged_at,
         "score": scorer.score(images),
-        "checksums": sums,
+        "checksums": sums | {"batches": end.batches},
         "spectra": {"start": start, "end": _spectra(config, end.state)},
         "curves": kept(end.lines, first=job.is_compared),
     }
