@@ -32,10 +32,11 @@ from examples.gan.checkpoints import Checkpoints
 from examples.gan.data import load
 from examples.gan.exact import operator_matrix
 from examples.gan.mesh import make_mesh
+from examples.gan.networks import networks
 from examples.gan.operators import operators
 from examples.gan.records import read_config
 from examples.gan.settings import Config
-from examples.gan.state import d_kernels, networks
+from examples.gan.state import d_kernels
 
 Images = Float[Array, "n side side channels"]
 Score = Callable[[Images], Float[Array, " n"]]

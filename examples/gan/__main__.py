@@ -84,8 +84,11 @@ def _run(options: dict[str, Any]) -> None:
 
 def _finish(folder: Path, config: Config, data: Dataset, state: TrainState) -> None:
     """Writes the pictures, the report and the score, and prints the tables."""
-    fake = sample(config, state.average, 64)
-    draw_samples(folder / "samples.png", data.images(slice(64)), fake, int(state.step))
+    real = data.images(slice(80 if config.conditional else 64))
+    fake = sample(config, state.average, len(real))
+    draw_samples(
+        folder / "samples.png", real, fake, int(state.step), config.conditional
+    )
     draw_curves(folder / "curves.png", read_metrics(folder), config)
     write_reports(folder, config, state)
     result, rows = score(config, state, data), kernel_rows(config, state)

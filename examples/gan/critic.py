@@ -10,13 +10,14 @@ from jaxtyping import Array, Float
 
 from examples.gan.constraint import Constraint
 from examples.gan.games import LOSSES
+from examples.gan.maker import Images, Labels
+from examples.gan.networks import networks
 from examples.gan.parametrizations import PARAMETRIZATIONS
 from examples.gan.penalties import PENALTIES, Seen
 from examples.gan.settings import Config
-from examples.gan.state import kernels, networks
+from examples.gan.state import kernels
 
 Tree = Any
-Images = Float[Array, "n side side channels"]
 
 
 class Round(NamedTuple):
@@ -25,6 +26,8 @@ class Round(NamedTuple):
     real: Images
     fake: Images
     key: Array
+    real_labels: Labels
+    fake_labels: Labels
 
 
 class Report(NamedTuple):
@@ -71,8 +74,8 @@ class Critic:
     ) -> tuple[Float[Array, ""], Report]:
         """Returns what D minimizes, and the report; what it carries makes one step."""
         used, sn, carried = self.constrain(trained, sn, carried, update_stats=True)
-        real, carried = self.scores(used, carried, seen.real)
-        fake, carried = self.scores(used, carried, seen.fake)
+        real, carried = self.scores(used, carried, seen.real, seen.real_labels)
+        fake, carried = self.scores(used, carried, seen.fake, seen.fake_labels)
         loss = LOSSES[self.loss_name].critic(real, fake)
         penalty = self._penalty(trained, used, sn, seen)
         total = loss if isinstance(penalty, float) else loss + penalty
@@ -84,34 +87,37 @@ class Critic:
         """Returns the sum of the penalties; 0.0 if there is none."""
         way = PARAMETRIZATIONS[self.parts.parametrization]
         raw = way.raw(trained, self.kernels)
-        looked = Seen(
-            critic=lambda images: self.scores(used, {}, images)[0],
-            raw=raw,
-            sn=sn,
-            kernels=self.kernels,
-            **seen._asdict(),
-        )
+        batches = seen.real, seen.fake, seen.key
+        looked = Seen(self._slopes(used, seen), *batches, raw, sn, self.kernels)
         return sum((PENALTIES[name](looked) for name in self.parts.penalties), 0.0)
 
+    def _slopes(self, used: Tree, seen: Round) -> Any:
+        """Returns the critic of a penalty: every image is judged as its real one is."""
+        return lambda images: self.scores(used, {}, images, seen.real_labels)[0]
+
     def scores(
-        self, used: Tree, carried: Tree, images: Images
+        self, used: Tree, carried: Tree, images: Images, labels: Labels
     ) -> tuple[Float[Array, " n"], Tree]:
         """Returns D's score of every image, as in training, and what is carried on."""
         if "batch_stats" not in carried:
-            return jnp.asarray(self.network.apply({"params": used}, images)), carried
+            scores = self.network.apply({"params": used}, images, labels)
+            return jnp.asarray(scores), carried
         variables = {"params": used, "batch_stats": carried["batch_stats"]}
-        scores, changed = self.network.apply(variables, images, mutable=["batch_stats"])
+        scores, changed = self.network.apply(
+            variables, images, labels, mutable=["batch_stats"]
+        )
         return jnp.asarray(scores), carried | dict(changed)
 
     def gradient_norm(
-        self, used: Tree, carried: Tree, images: Images
+        self, used: Tree, carried: Tree, images: Images, labels: Labels
     ) -> Float[Array, ""]:
         """Returns the mean over ``images`` of the norm of D's gradient at each."""
         running = {name: carried[name] for name in carried if name == "batch_stats"}
 
         def total(images: Images) -> Float[Array, ""]:
             variables = {"params": used, **running}
-            return jnp.sum(self.network.apply(variables, images, train=not running))
+            scores = self.network.apply(variables, images, labels, train=not running)
+            return jnp.sum(jnp.asarray(scores))
 
         gradient = jax.grad(total)(images)
         return jnp.mean(jnp.sqrt(jnp.sum(gradient**2, axis=(1, 2, 3))))

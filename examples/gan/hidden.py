@@ -11,6 +11,7 @@ from specjax.constraints import maxmin
 
 # The paper's leaky ReLU has slope 0.1.
 ACTIVATIONS = {
+    "relu": nn.relu,
     "leaky_relu": functools.partial(nn.leaky_relu, negative_slope=0.1),
     "maxmin": maxmin,
 }

@@ -1,6 +1,7 @@
 """The two networks of dense layers: what a CPU trains in minutes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ class DenseGenerator(nn.Module):
 
     @nn.compact
     def __call__(
-        self, z: Float[Array, "n latent"], *, train: bool
+        self, z: Float[Array, "n latent"], labels: Any = None, *, train: bool
     ) -> Float[Array, "n side side channels"]:
         """Draws one image per latent vector; ``train`` is for batch normalization."""
         x = z
@@ -51,7 +52,11 @@ class DenseDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "n side side channels"], *, train: bool = True
+        self,
+        x: Float[Array, "n side side channels"],
+        labels: Any = None,
+        *,
+        train: bool = True,
     ) -> Float[Array, " n"]:
         """Scores every image."""
         x = x.reshape(x.shape[0], -1)

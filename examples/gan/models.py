@@ -1,6 +1,7 @@
 """The convolutional networks: Miyato et al. 2018, Table 3, at any size."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(
-        self, z: Float[Array, "n latent"], *, train: bool
+        self, z: Float[Array, "n latent"], labels: Any = None, *, train: bool
     ) -> Float[Array, "n side side channels"]:
         """Draws one image per latent vector; ``train`` is for batch normalization."""
         seed_side = self.side >> (len(self.widths) - 1)
@@ -52,7 +53,11 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "n side side channels"], *, train: bool = True
+        self,
+        x: Float[Array, "n side side channels"],
+        labels: Any = None,
+        *,
+        train: bool = True,
     ) -> Float[Array, " n"]:
         """Scores every image; ``train`` is for mean-only batch normalization."""
 

@@ -50,12 +50,14 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--network",
         choices=CHOICES["network"],
-        help="the architecture of both (default: cnn)",
+        help="of dense layers, of convolutions (Miyato et al. 2018, Table 3), residual "
+        "(Table 4), or BigGAN's, which knows the classes and is normalized in both "
+        "networks (default: cnn)",
     )
     add(
         "--activation",
         choices=CHOICES["activation"],
-        help="of the discriminator (default: leaky_relu)",
+        help="of the discriminator (default: leaky_relu; relu in resnet and biggan)",
     )
     add(
         "--operator",

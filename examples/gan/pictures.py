@@ -16,22 +16,33 @@ from examples.gan.settings import Config
 Images = Float32[np.ndarray, "n side side channels"]
 
 _ROWS = 8
+_CLASSES = ", one class in each column"
 
 
-def draw_samples(path: Path, real: Images, fake: Images, step: int) -> None:
-    """Draws 64 real and 64 generated images side by side."""
+def draw_samples(
+    path: Path, real: Images, fake: Images, step: int, classes: bool = False
+) -> None:
+    """Draws real and generated images side by side, in 8 rows.
+
+    Args:
+        path: of the picture.
+        real: images, a multiple of 8.
+        fake: as many.
+        step: after which G drew them.
+        classes: whether G drew ten classes in turn.
+    """
     figure = Figure(figsize=(11, 6), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     side = real.shape[1]
     _draw_grid(left, real, f"Real images of {side}x{side} pixels")
-    _draw_grid(right, fake, f"Generated after {step:,} steps")
+    _draw_grid(right, fake, f"Generated after {step:,} steps{_CLASSES * classes}")
     figure.savefig(path, dpi=120)
 
 
 def _draw_grid(axes: Axes, images: Images, title: str) -> None:
-    """Draws the first 64 images on grey, so that they do not run into each other."""
-    axes.imshow(grid(enlarge(images[: _ROWS**2])), cmap="gray", vmin=0, vmax=1)
+    """Draws the images on grey, so that they do not run into each other."""
+    axes.imshow(grid(enlarge(images)), cmap="gray", vmin=0, vmax=1)
     axes.set_title(title)
     axes.set_axis_off()
 
@@ -45,15 +56,15 @@ def enlarge(images: Images) -> Images:
 
 
 def grid(images: Images) -> Float32[np.ndarray, "height width channels"]:
-    """Returns one picture in [0, 1] with the images in rows of 8, a gap around each."""
+    """Returns one picture in [0, 1] with the images in 8 rows, a gap around each."""
     n, side, _, channels = images.shape
     gap = max(1, side // 8)
     images = np.clip((images + 1) / 2, 0, 1)
     margin = ((0, 0), (gap, 0), (gap, 0), (0, 0))
     tiles = np.pad(images, margin, constant_values=0.4)
-    rows = tiles.reshape(n // _ROWS, _ROWS, side + gap, side + gap, channels)
+    rows = tiles.reshape(_ROWS, n // _ROWS, side + gap, side + gap, channels)
     picture = rows.transpose(0, 2, 1, 3, 4).reshape(
-        n // _ROWS * (side + gap), _ROWS * (side + gap), channels
+        _ROWS * (side + gap), n // _ROWS * (side + gap), channels
     )
     return np.pad(picture, ((0, gap), (0, gap), (0, 0)), constant_values=0.4)
 

@@ -8,8 +8,9 @@ from jaxtyping import Float, Float32
 
 from examples.gan.classifier import train_classifier
 from examples.gan.data import Dataset
+from examples.gan.maker import Maker
 from examples.gan.settings import Config
-from examples.gan.state import TrainState, Tree, init_state, networks
+from examples.gan.state import TrainState, Tree, init_state
 
 _MAX_REAL = 5_000
 _N_FAKE = 2_000
@@ -49,11 +50,21 @@ def score(config: Config, state: TrainState, data: Dataset) -> dict[str, Any]:
 def sample(
     config: Config, variables: Tree, n: int
 ) -> Float32[np.ndarray, "n side side channels"]:
-    """Draws ``n`` images from the same latent vectors for every run and generator."""
-    generator, latent = networks(config)[0], config.preset.latent
-    draw = jax.jit(lambda z: generator.apply(variables, z, train=False))
+    """Draws ``n`` images from the same latent vectors for every run and generator.
+
+    A generator that knows the classes draws one of each in turn.
+    """
+    maker, latent = Maker.of(config), config.preset.latent
+    variables = maker.fused(variables)
+
+    @jax.jit
+    def draw(z: Any, labels: Any) -> Any:
+        return maker.network.apply(variables, z, labels, train=False)
+
     z = np.random.default_rng(3).standard_normal((n, latent), dtype=np.float32)
-    return np.concatenate([draw(z[i : i + 250]) for i in range(0, n, 250)])
+    labels = np.arange(n, dtype=np.int32) % 10
+    parts = [slice(i, i + 250) for i in range(0, n, 250)]
+    return np.concatenate([draw(z[part], labels[part]) for part in parts])
 
 
 def frechet_distance(

@@ -13,9 +13,12 @@ from examples.gan.presets import PRESETS, Preset
 CHOICES = {
     "loss": tuple(LOSSES),
     "setting": tuple(SETTINGS),
-    "network": ("mlp", "cnn"),
+    "network": ("mlp", "cnn", "resnet", "biggan"),
     "activation": tuple(ACTIVATIONS),
 }
+# The published ones.
+_ACTIVATION = dict.fromkeys(("mlp", "cnn"), "leaky_relu")
+_ACTIVATION |= dict.fromkeys(("resnet", "biggan"), "relu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Config:
         operator: the discriminator's convolutions are read as operators.
         loss: a key of ``games.LOSSES``.
         setting: a key of ``games.SETTINGS``; None is the data set's own.
-        network: "mlp" or "cnn".
+        network: "mlp", "cnn", "resnet" or "biggan", which draws and judges classes.
         activation: a key of ``hidden.ACTIVATIONS``, for the discriminator.
 
     Runs from before an option have no such key in their config: it is the default.
@@ -63,6 +66,11 @@ class Config:
         return OWN if self.setting is None else SETTINGS[self.setting]
 
     @property
+    def conditional(self) -> bool:
+        """Whether both networks know the class of each image."""
+        return self.network == "biggan"
+
+    @property
     def parts(self) -> Constraint:
         """The parts of this run's constraint."""
         return parse(self.constraint, operator=self.operator)
@@ -85,7 +93,7 @@ def new_config(options: dict[str, Any]) -> Config:
         UserError: a value that no run can have.
     """
     dataset = options["dataset"] or "digits"
-    preset = PRESETS[dataset]
+    preset, network = PRESETS[dataset], options["network"] or "cnn"
     config = Config(
         dataset=dataset,
         constraint=options["constraint"] or "sn",
@@ -96,8 +104,8 @@ def new_config(options: dict[str, Any]) -> Config:
         operator=bool(options["operator"]),
         loss=options["loss"] or "hinge",
         setting=options["setting"],
-        network=options["network"] or "cnn",
-        activation=options["activation"] or "leaky_relu",
+        network=network,
+        activation=options["activation"] or _ACTIVATION[network],
     )
     _check(config)
     return config
@@ -139,6 +147,10 @@ def check_choices(config: Config) -> None:
         if value != default and value not in words:
             expected = ", ".join(words)
             raise UserError(f"--{name} {value} is unknown: expected one of {expected}.")
+    if config.operator and config.conditional:
+        raise UserError(
+            "--operator does not go with --network biggan: expected another."
+        )
 
 
 def _or(value: Any, default: Any) -> Any:

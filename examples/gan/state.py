@@ -2,14 +2,13 @@
 
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 import specjax as sx
-from examples.gan.mlp import DenseDiscriminator, DenseGenerator
-from examples.gan.models import Discriminator, Generator
+from examples.gan.maker import Maker
+from examples.gan.networks import networks
 from examples.gan.operators import operators
 from examples.gan.optimizers import optimizer
 from examples.gan.parametrizations import PARAMETRIZATIONS
@@ -24,7 +23,8 @@ class TrainState(NamedTuple):
     ``generator`` and ``average`` (its moving average, which draws the samples) are
     ``{"params", "batch_stats"}``; ``discriminator`` is what Adam moves, for most
     constraints the raw params; ``sn`` is specjax's state for the raw params; in
-    ``carried`` is what else a constraint carries, for most of them nothing.
+    ``carried`` is what else is carried by name, for most runs nothing: "backward" of
+    bsn, "batch_stats" of mean-only, "generator_sn" of biggan.
     """
 
     step: Int[Array, ""]
@@ -35,18 +35,6 @@ class TrainState(NamedTuple):
     generator_adam: Tree
     discriminator_adam: Tree
     carried: Tree
-
-
-def networks(config: Config) -> tuple[nn.Module, nn.Module]:
-    """Returns the generator and the discriminator of this size and kind."""
-    preset = config.preset
-    image = preset.side, preset.channels
-    hidden = config.activation, config.parts.normalization
-    if config.network == "mlp":
-        generator = DenseGenerator(preset.dense_generator_widths, *image)
-        return generator, DenseDiscriminator(preset.dense_discriminator_widths, *hidden)
-    generator = Generator(preset.generator_widths, *image)
-    return generator, Discriminator(preset.discriminator_widths, *hidden)
 
 
 def kernels(config: Config) -> dict[str, Any]:
@@ -77,7 +65,7 @@ def init_state(config: Config) -> TrainState:
         sn=sx.sn_init(way.raw(trained, rules), kernels=rules),
         generator_adam=optimizer(config).init(variables["params"]),
         discriminator_adam=optimizer(config, parts.projection).init(trained),
-        carried=carried | d_variables,
+        carried=carried | d_variables | Maker.of(config).init(variables["params"]),
     )
 
 
@@ -105,7 +93,7 @@ def by_name(sn: Tree) -> dict[str, Any]:
     }
 
 
-def key_of_step(seed: Int[Array, ""] | int, step: Int[Array, ""] | int) -> Array:
+def key_of_step(seed: Any, step: Int[Array, ""] | int) -> Array:
     """Returns the random key of the update after ``step`` updates."""
     return jax.random.fold_in(jax.random.key(seed), step)
 
@@ -117,5 +105,7 @@ def _init_networks(config: Config) -> tuple[Tree, Tree]:
     g_key, d_key = jax.random.split(jax.random.key(config.seed))
     z = jnp.zeros((2, preset.latent))
     image = jnp.zeros((1, preset.side, preset.side, preset.channels))
-    variables = dict(generator.init(g_key, z, train=True))
-    return variables, dict(discriminator.init(d_key, image))
+    labels = jnp.zeros(2, jnp.int32) if config.conditional else None
+    variables = dict(generator.init(g_key, z, labels, train=True))
+    labels = None if labels is None else labels[:1]
+    return variables, dict(discriminator.init(d_key, image, labels))

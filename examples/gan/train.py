@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +13,15 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int, UInt32
 
-from examples.gan.critic import Critic, Images, Report, Round
+from examples.gan.biggan import N_CLASSES
+from examples.gan.critic import Critic, Report, Round
 from examples.gan.data import Real
 from examples.gan.games import LOSSES
+from examples.gan.maker import Images, Labels, Maker
 from examples.gan.mesh import batch_sharding, real_sharding, state_sharding
 from examples.gan.optimizers import optimizer
 from examples.gan.settings import Config
-from examples.gan.state import TrainState, Tree, by_name, key_of_step, networks
+from examples.gan.state import TrainState, Tree, by_name, key_of_step
 
 Metrics = dict[str, Any]
 Seed = UInt32[np.ndarray, ""] | np.uint32
@@ -56,8 +57,7 @@ def new_train_step(config: Config, mesh: Mesh) -> Step:
     """Returns what `make_train_step` does, as a function that is not shared."""
     state = state_sharding(config, mesh)
     d_adam = optimizer(config, config.parts.projection)
-    generator, _ = networks(config)
-    parts = generator, Critic.of(config), optimizer(config), d_adam
+    parts = Maker.of(config), Critic.of(config), optimizer(config), d_adam
     return jax.jit(
         _Game(config, *parts, batch_sharding(mesh)).step,
         in_shardings=(state, real_sharding(mesh), None),
@@ -71,7 +71,7 @@ class _Game:
     """The two players and how each of them moves."""
 
     config: Config
-    generator: nn.Module
+    maker: Maker
     critic: Critic
     adam: optax.GradientTransformation
     d_adam: optax.GradientTransformation
@@ -89,18 +89,24 @@ class _Game:
             jax.lax.with_sharding_constraint(z, self.batch_sharding)
             for z in jax.random.normal(key, shape)
         )
-        keys = [jax.random.fold_in(key, i) for i in range(n_dis)]
+        real_labels, fake_labels = self._labels(real, key)
+        seen: Any = None
         # Written out: on a CPU a `lax.scan` over the rounds took 2 to 3 times as long.
-        for images, z, key in zip(real.images, d_z, keys, strict=True):
-            state, seen = self._move_discriminator(state, images, z, key)
-        state, g_loss = self._move_generator(state, g_z)
+        for i, z in enumerate(d_z):
+            points = jax.random.fold_in(key, i)
+            fake = self._draw(state, z, fake_labels[i])
+            labels = real_labels[i], fake_labels[i]
+            seeing = Round(real.images[i], fake, points, *labels)
+            state, seen = self._move_discriminator(state, seeing)
+        state, g_loss = self._move_generator(state, g_z, fake_labels[-1])
         average = _moved(state.average, state.generator, state.step)
-        probed = images[:_PROBED]
+        labels = real_labels[-1]
+        probed = real.images[-1, :_PROBED], None if labels is None else labels[:_PROBED]
         metrics = {
             "d_loss": seen.loss,
             "g_loss": g_loss,
             "gradient_norm": self.critic.gradient_norm(
-                seen.used, state.carried, probed
+                seen.used, state.carried, *probed
             ),
             "skipped": _skipped(state),
             "sigma": {name: sn["sigma"] for name, sn in by_name(state.sn).items()},
@@ -109,13 +115,35 @@ class _Game:
             metrics["penalty"] = seen.penalty
         return state._replace(step=state.step + 1, average=average), metrics
 
+    def _labels(self, real: Real, key: Array) -> tuple[list[Labels], list[Labels]]:
+        """Returns the classes of each real batch, and those that G is to draw.
+
+        There is one batch more of these, for its own update. None where no network
+        looks at them.
+        """
+        n_dis, n_images = real.labels.shape
+        if not self.config.conditional:
+            return [None] * n_dis, [None] * (n_dis + 1)
+        key = jax.random.fold_in(key, n_dis)
+        drawn = jax.random.randint(key, (n_dis + 1, n_images), 0, N_CLASSES)
+        lie = functools.partial(
+            jax.lax.with_sharding_constraint, shardings=self.batch_sharding
+        )
+        return list(real.labels), [lie(labels) for labels in drawn]
+
+    def _draw(self, state: TrainState, z: Array, labels: Labels) -> Images:
+        """Returns the images that D is to tell from real ones."""
+        used, _ = self.maker.constrain(
+            state.generator["params"], state.carried, update_stats=False
+        )
+        return self.maker.draw(used, state.generator, z, labels)[0]
+
     def _move_discriminator(
-        self, state: TrainState, real: Images, z: Array, key: Array
+        self, state: TrainState, seeing: Round
     ) -> tuple[TrainState, Report]:
         """Also returns what D saw and with which kernels."""
-        fake, _ = self._draw(state.generator["params"], state.generator, z)
         gradient, seen = jax.grad(self.critic.loss, has_aux=True)(
-            state.discriminator, state.sn, state.carried, Round(real, fake, key)
+            state.discriminator, state.sn, state.carried, seeing
         )
         params, adam = _moved_by(
             self.d_adam, gradient, state.discriminator_adam, state.discriminator
@@ -128,29 +156,36 @@ class _Game:
         )
         return state, seen
 
-    def _move_generator(self, state: TrainState, z: Array) -> tuple[TrainState, Array]:
+    def _move_generator(
+        self, state: TrainState, z: Array, labels: Labels
+    ) -> tuple[TrainState, Array]:
         """Also returns G's loss; D is normalized anew, since its kernels have moved."""
         held = state.discriminator, state.sn, state.carried
         d_used, _, _ = self.critic.constrain(*held, update_stats=False)
 
-        def loss(params: Tree) -> tuple[Array, Tree]:
-            fake, batch_stats = self._draw(params, state.generator, z)
-            scores, _ = self.critic.scores(d_used, state.carried, fake)
-            return LOSSES[self.config.loss].generator(scores), batch_stats
+        def loss(params: Tree) -> tuple[Array, tuple[Tree, Tree]]:
+            used, carried = self.maker.constrain(
+                params, state.carried, update_stats=True
+            )
+            fake, batch_stats = self.maker.draw(used, state.generator, z, labels)
+            scores, _ = self.critic.scores(d_used, state.carried, fake, labels)
+            value = LOSSES[self.config.loss].generator(scores)
+            if self.maker.normalized:
+                value += self.maker.penalty(params)
+            return value, (batch_stats, carried)
 
         params = state.generator["params"]
-        (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        (value, (stats, carried)), gradient = jax.value_and_grad(loss, has_aux=True)(
+            params
+        )
         params, adam = _moved_by(self.adam, gradient, state.generator_adam, params)
         stats = _kept(adam.last_finite, stats, state.generator["batch_stats"])
-        variables = {"params": params, "batch_stats": stats}
-        return state._replace(generator=variables, generator_adam=adam), value
-
-    def _draw(self, params: Tree, variables: Tree, z: Array) -> tuple[Images, Tree]:
-        """Returns images, normalized over their batch, and the new batch statistics."""
-        images, changed = self.generator.apply(
-            variables | {"params": params}, z, train=True, mutable=["batch_stats"]
+        state = state._replace(
+            generator={"params": params, "batch_stats": stats},
+            generator_adam=adam,
+            carried=_kept(adam.last_finite, carried, state.carried),
         )
-        return images, changed["batch_stats"]
+        return state, value
 
 
 def _moved_by(

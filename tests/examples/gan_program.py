@@ -13,7 +13,7 @@ from typing import Any
 
 from examples.gan import __main__ as program
 from examples.gan import classifier, loop, score
-from examples.gan.data import images_on
+from examples.gan.data import real_on
 
 
 def kill_after(step: int) -> None:
@@ -24,9 +24,9 @@ def kill_after(step: int) -> None:
         if left[0] == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         left[0] -= 1
-        return images_on(*arguments)
+        return real_on(*arguments)
 
-    loop.images_on = images
+    loop.real_on = images
 
 
 if __name__ == "__main__":

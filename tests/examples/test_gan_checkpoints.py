@@ -15,7 +15,7 @@ from examples.gan import __main__ as program
 from examples.gan.__main__ import main
 from examples.gan.checkpoints import Checkpoints
 from examples.gan.checksums import checksums
-from examples.gan.data import batches, images_on, load
+from examples.gan.data import batches, load, real_on
 from examples.gan.mesh import first_state, make_mesh, place, state_sharding
 from examples.gan.records import read_config
 from examples.gan.settings import Config
@@ -198,7 +198,9 @@ def go_on(
     step = train_step(words)
     rows = batches(len(data), CONFIG.batch_size, CONFIG.seed, int(state.step))
     for _ in range(n_steps):
-        state, metrics = step(state, images_on(mesh, data, next(rows)))
+        state, metrics = step(
+            state, real_on(mesh, data, next(rows)), np.uint32(CONFIG.seed)
+        )
         lines.append(jax.device_get(metrics))
     return state, lines
 

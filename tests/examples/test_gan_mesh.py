@@ -15,20 +15,20 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import specjax as sx
-from examples.gan.data import batches, images_on, load
+from examples.gan.data import Real, batches, load, real_on
 from examples.gan.errors import UserError
 from examples.gan.mesh import (
-    batch_sharding,
     check_batch,
     first_state,
     make_mesh,
     place,
+    real_sharding,
     state_sharding,
 )
 from examples.gan.presets import PRESETS
 from examples.gan.settings import Config
 from examples.gan.state import TrainState, init_state
-from examples.gan.train import make_train_step
+from examples.gan.train import make_train_step, new_train_step
 from tests.cases import enable_x64
 
 CONFIG = Config("digits", "sn", steps=20, batch_size=32, seed=3, data_dir=None)
@@ -54,7 +54,8 @@ def train(
     state, step, lines = place(state, sharding), make_train_step(config, mesh), []
     rows = batches(len(data), batch_size, config.seed, first_step=0)
     for _ in range(n_steps):
-        state, metrics = step(state, images_on(mesh, data, next(rows)))
+        real = real_on(mesh, data, next(rows))
+        state, metrics = step(state, real, np.uint32(seed))
         lines.append(jax.device_get(metrics))
     return state, lines
 
@@ -132,10 +133,13 @@ def traffic(words: str) -> Counter[tuple[str, str]]:
         jax.eval_shape(lambda: init_state(CONFIG)),
         state_sharding(CONFIG, mesh),
     )
-    shape = (CONFIG.batch_size, 8, 8, 1)
-    images = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=batch_sharding(mesh))
-    step: Any = make_train_step(CONFIG, mesh)
-    program = step.lower(state, images).compile().as_text()
+    shape, lies = (1, CONFIG.batch_size, 8, 8, 1), real_sharding(mesh)
+    real = Real(
+        jax.ShapeDtypeStruct(shape, jnp.float32, sharding=lies),
+        jax.ShapeDtypeStruct(shape[:2], jnp.int32, sharding=lies),
+    )
+    step: Any = new_train_step(CONFIG, mesh)
+    program = step.lower(state, real, np.uint32(0)).compile().as_text()
     return Counter(
         (operation, array)
         for result, operation in COLLECTIVE.findall(program)
@@ -195,7 +199,11 @@ def test_the_axes_that_are_not_named_have_size_one():
 
 
 def test_each_device_holds_its_rows_only():
-    data, rows = load("digits", None), np.random.default_rng(0).permutation(32)
-    images = images_on(make_mesh("data=4,model=2"), data, rows)
-    assert {shard.data.shape for shard in images.addressable_shards} == {(8, 8, 8, 1)}
-    np.testing.assert_array_equal(images, data.images(rows))
+    data, rows = load("digits", None), np.random.default_rng(0).permutation(64)
+    real = real_on(make_mesh("data=4,model=2"), data, rows.reshape(2, 32))
+    shapes = {shard.data.shape for shard in real.images.addressable_shards}
+    assert shapes == {(2, 8, 8, 8, 1)}
+    np.testing.assert_array_equal(
+        real.images, data.images(rows).reshape(2, 32, 8, 8, 1)
+    )
+    np.testing.assert_array_equal(real.labels, data.labels[rows].reshape(2, 32))

@@ -15,7 +15,7 @@ from examples.gan import __main__ as program
 from examples.gan import loop
 from examples.gan.__main__ import main
 from examples.gan.checkpoints import Checkpoints
-from examples.gan.data import batches, images_on, load
+from examples.gan.data import Real, batches, load, real_on
 from examples.gan.mesh import first_state, make_mesh
 from examples.gan.pictures import _means, draw_curves
 from examples.gan.records import read_config
@@ -24,6 +24,7 @@ from examples.gan.settings import Config
 from examples.gan.train import make_train_step
 
 CONFIG = Config("digits", "sn", steps=30, batch_size=8, seed=5, data_dir=None)
+SEED = np.uint32(CONFIG.seed)
 OPTIONS = ["--batch-size", "8", "--seed", "5", "--steps"]
 
 
@@ -38,12 +39,13 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[int]]:
     steps: set[int] = set()
     asked = [0]
 
-    def images(*arguments: Any) -> jax.Array:
+    def read(*arguments: Any) -> Real:
         asked[0] += 1
-        real = images_on(*arguments)
-        return real * math.nan if asked[0] in steps else real
+        real = real_on(*arguments)
+        bad = asked[0] in steps
+        return real._replace(images=real.images * math.nan) if bad else real
 
-    monkeypatch.setattr(loop, "images_on", images)
+    monkeypatch.setattr(loop, "real_on", read)
     monkeypatch.setattr(program, "_finish", lambda *arguments: None)
     return steps
 
@@ -65,9 +67,11 @@ def test_a_bad_batch_changes_neither_network_nor_average(bad: float):
     step, state = train_step(), first_state(CONFIG, mesh)
     rows = batches(len(data), 8, 5, first_step=0)
     for _ in range(3):
-        state, _ = step(state, images_on(mesh, data, next(rows)))
+        state, _ = step(state, real_on(mesh, data, next(rows)), SEED)
     before = jax.device_get(state)
-    state, metrics = step(state, images_on(mesh, data, next(rows)).at[2, 3].set(bad))
+    real = real_on(mesh, data, next(rows))
+    real = real._replace(images=real.images.at[0, 2, 3].set(bad))
+    state, metrics = step(state, real, SEED)
     after = jax.device_get(state)
     assert not np.isfinite(metrics["d_loss"])
     assert int(metrics["skipped"]) == 1
@@ -77,7 +81,7 @@ def test_a_bad_batch_changes_neither_network_nor_average(bad: float):
     jax.tree.map(same, *inner)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
     for _ in range(6):
-        state, metrics = step(state, images_on(mesh, data, next(rows)))
+        state, metrics = step(state, real_on(mesh, data, next(rows)), SEED)
         values = jax.device_get(metrics)
         assert all(np.isfinite(value) for value in jax.tree.leaves(values))
         assert values["skipped"] == 0
@@ -98,7 +102,7 @@ def test_a_generator_step_that_is_not_finite_keeps_the_batch_statistics():
     state = state._replace(generator=state.generator | {"params": params})
     before = jax.device_get(state)
     rows = next(batches(len(data), 8, 5, first_step=0))
-    state, metrics = train_step()(state, images_on(mesh, data, rows))
+    state, metrics = train_step()(state, real_on(mesh, data, rows), SEED)
     after = jax.device_get(state)
     assert int(metrics["skipped"]) == 1
     same = np.testing.assert_array_equal
@@ -119,7 +123,7 @@ def test_a_run_goes_on_after_a_bad_batch(poisoned: set[int], tmp_path: Path):
     state = Checkpoints(folder).restore(read_config(folder), make_mesh(None))
     assert state is not None
     assert int(state.discriminator_adam.total_notfinite) == 1
-    draw_curves(tmp_path / "curves.png", lines_of(folder), "sn")  # with the gap
+    draw_curves(tmp_path / "curves.png", lines_of(folder), CONFIG)  # with the gap
     assert (tmp_path / "curves.png").stat().st_size > 20_000
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import specjax as sx
-from benchmarks.attack import attack, certify, score_by, used_params, written_out
+from benchmarks.attack import attack, certify, score_by, written_out
 from examples.gan import classifier, score
 from examples.gan.__main__ import main
 from examples.gan.checkpoints import Checkpoints
@@ -23,12 +23,13 @@ from examples.gan.data import load
 from examples.gan.exact import operator_matrix, operator_norm
 from examples.gan.mesh import make_mesh
 from examples.gan.models import Discriminator
+from examples.gan.networks import networks
 from examples.gan.operators import operators
 from examples.gan.options import parser
 from examples.gan.records import read_config
 from examples.gan.report import exact_sigma
 from examples.gan.settings import Config, resumed_config
-from examples.gan.state import TrainState, kernels, networks
+from examples.gan.state import TrainState, d_kernels, kernels
 
 OPTIONS = ["--batch-size", "16", "--seed", "5", "--operator"]
 # By hand, from the table of the paper at 8x8: kernel, spatial shape, stride.
@@ -104,7 +105,7 @@ def test_the_run_normalizes_and_reports_the_operators(folder: Path):
     assert config.operator
     assert int(state.step) == 20
     rows = json.loads((folder / "score.json").read_text())["kernels"]
-    used = used_params(config, state)
+    used = d_kernels(config, state)
     _, followed = sx.sn_apply(
         state.discriminator, state.sn, kernels=kernels(config), n_steps=100
     )
@@ -149,7 +150,7 @@ def test_ten_thousand_attempts_do_not_break_the_certificate(folder: Path):
     config, state = config_and_state(folder)
     real = load("digits", None).images(slice(None))
     network = networks(config)[1]
-    normalized = used_params(config, state)
+    normalized = d_kernels(config, state)
     certificate = certify(config, normalized)
     exact = math.prod(
         operator_norm(np.asarray(normalized[path[:6]]["kernel"]), conv)

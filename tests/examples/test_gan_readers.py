@@ -199,6 +199,6 @@ def test_batches_go_on_where_they_stopped():
     np.testing.assert_array_equal(first[5], next(late))
     np.testing.assert_array_equal(first[6], next(late))
     assert not np.array_equal(first[0], first[3])  # the next epoch has another order
-    epoch = np.concatenate(first[:3])
+    epoch = np.concatenate(first[:3], axis=None)
     assert len(set(epoch)) == 1500  # no digit occurs twice in it
     assert set(epoch) <= set(range(1797))
