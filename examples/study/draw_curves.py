@@ -81,8 +81,11 @@ def _draw_band(axes: Axes, runs: list[Record], part: str, key: str, shade: str) 
 
 
 def _scale(axes: Axes, scale: str) -> None:
-    """Sets a logarithmic axis; one that is linear around zero where there are signs."""
-    if scale == "symlog":
+    """Sets the axis; a loss within 10 is on a plain one, so that it has ticks."""
+    values = [np.asarray(line.get_ydata(), np.float64) for line in axes.lines]
+    if not values:
+        return
+    if scale == "symlog" and np.nanmax(np.abs(np.concatenate(values))) > 10:
         axes.set_yscale("symlog", linthresh=1.0)
-    elif axes.lines:
-        axes.set_yscale(scale)
+    elif scale == "log":
+        axes.set_yscale("log")

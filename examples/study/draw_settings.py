@@ -36,6 +36,7 @@ def draw_settings(records: list[Record], path: Path) -> None:
                 if distance is None:
                     axes.text(place, top, "x", ha="center", va="bottom", fontsize=9)
     axes.set_xticks(range(len(SETTINGS)), SETTINGS)
+    axes.set_xlim(-0.5, len(SETTINGS) - 0.5)
     axes.set_yscale("log")
     floors = [record["score"]["floor"] for record in records]
     axes.axhline(float(np.median(floors)), color="black", linestyle=":", linewidth=1)

@@ -17,6 +17,8 @@ from examples.study.methods import LOSSES
 from examples.study.records import Record
 from examples.study.series import compared, methods_of
 
+_COLUMNS = 5
+
 
 def draw_spectra(records: list[Record], path: Path) -> None:
     """Draws a row for each loss and a column for each layer with a spectrum."""
@@ -44,9 +46,11 @@ def draw_spectra(records: list[Record], path: Path) -> None:
 
 
 def _layers(records: list[Record]) -> list[str]:
-    """Returns the layers with more than one singular value."""
+    """Returns five layers at most, from the first to the last, that have a spectrum."""
     end = records[0]["spectra"]["end"]
-    return [name for name, layer in end.items() if layer["n"] > 1]
+    names = [name for name, layer in end.items() if layer["n"] > 1]
+    picked = np.linspace(0, len(names) - 1, min(_COLUMNS, len(names))).round()
+    return [names[int(i)] for i in picked]
 
 
 def _draw_layer(axes: Axes, runs: list[Record], layer: str, method: str) -> None:

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any, NoReturn
 
+import jax
+
 from examples.gan.errors import UserError
 from examples.gan.settings import CHOICES, check_range
 from examples.study.plan import FULL, QUICK, Size
@@ -93,11 +95,11 @@ def folder_of(options: dict[str, Any]) -> Path:
 def processes_of(options: dict[str, Any], n_runs: int) -> int:
     """Returns how many processes make this many runs.
 
-    Two on two cores make twice the updates of one: a layer of 256 units is too small
-    to be split over cores.
+    A layer of 256 units is too small to be split over cores, so that each process has
+    one; on an accelerator there is one process.
     """
-    asked = options["processes"] or min(2, len(os.sched_getaffinity(0)))
-    return min(asked, max(n_runs, 1))
+    free = len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else 1
+    return min(options["processes"] or min(2, free), max(n_runs, 1))
 
 
 def networks_of(options: dict[str, Any]) -> tuple[str, ...]:
