@@ -24,7 +24,7 @@ NETWORKS = {
     "cifar10": ("cnn", "resnet"),
 }
 
-EPOCHS, QUICK_EPOCHS = 6, 1
+EPOCHS, QUICK_EPOCHS = 6, 4
 ROUNDS, QUICK_ROUNDS = 15, 5
 
 

@@ -21,6 +21,7 @@ from examples.gan.train import make_train_step
 from examples.study import judge, run, score, training
 from examples.study.__main__ import main
 from examples.study.checksums import checksums
+from examples.study.options import QUICK_EPOCHS
 from examples.study.plan import FULL, QUICK, Job, plan
 from examples.study.records import read_records
 from examples.study.run import make_run
@@ -51,7 +52,7 @@ def _small():
 def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     write_images(folder)
-    return Study(folder / "out", "mnist", str(folder), steps=7, epochs=1)
+    return Study(folder / "out", "mnist", str(folder), steps=7, epochs=QUICK_EPOCHS)
 
 
 @pytest.fixture(scope="module")
