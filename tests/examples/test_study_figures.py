@@ -66,12 +66,23 @@ def test_every_method_is_in_every_curve_beside_its_legend(pictures, name):
         assert pixels(picture, method) > pixels(panels, method)
 
 
-def test_each_loss_and_each_part_has_its_panel(pictures):
-    panels = pictures["gradient_norm"][:, :-210]
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    """Pictures of a study with one method under each loss."""
+    folder = tmp_path_factory.mktemp("apart")
+    write_study(folder, [designed("sn"), designed("gp", "non-saturating")])
+    return {path.stem: imread(path)[..., :3] for path in draw(folder, "norm|spectra")}
+
+
+@pytest.mark.parametrize("name", ["gradient_norm", "spectra"])
+def test_a_method_is_in_the_panels_of_its_loss(apart, name):
+    """Two rows, one for each loss, and two columns: parts of the run, or layers."""
+    panels = apart[name][:, :-210]
     height, width = (n // 2 for n in panels.shape[:2])
-    for rows in (slice(0, height), slice(height, None)):
-        for columns in (slice(0, width), slice(width, None)):
-            assert pixels(panels[rows, columns], "orthogonal") > 50
+    for columns in (slice(0, width), slice(width, None)):
+        upper, lower = panels[:height, columns], panels[height:, columns]
+        assert pixels(upper, "sn") > 50 > 5 > pixels(upper, "gp")
+        assert pixels(lower, "gp") > 50 > 5 > pixels(lower, "sn")
 
 
 def test_a_bar_for_each_setting_and_dots_for_the_seeds(pictures):
