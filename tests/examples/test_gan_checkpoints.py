@@ -185,6 +185,23 @@ def test_a_checkpoint_holds_the_position_the_key_and_the_config(whole: Path):
     assert len(record["checksums"]) == len(jax.tree.leaves(state))
 
 
+def test_a_run_from_before_the_later_options_goes_on(whole: Path, folder: Path):
+    """Their config had six keys, and their state no ``carried``."""
+    for path in (folder / "config.json", folder / "checkpoints/20/record/metadata"):
+        found = json.loads(path.read_text())
+        config = found.get("config", found)
+        for name in ("operator", "loss", "setting", "network", "activation"):
+            del config[name]
+        path.write_text(json.dumps(found))
+    names = (folder / "checkpoints/20/state/_METADATA").read_text()
+    assert "discriminator_adam" in names
+    assert "carried" not in names
+    state = restored(folder)
+    assert state is not None
+    assert int(state.step) == 20
+    jax.tree.map(np.testing.assert_array_equal, state, restored(whole))
+
+
 def test_a_checksum_by_hand():
     tree = {"a": jax.numpy.array([[1.0, -0.5]]), "b": jax.numpy.array([True, False])}
     bits = 0x3F800000 * 1 + 0xBF000000 * 3  # the float's bits, times 1, 3, 5, ...

@@ -202,3 +202,13 @@ def test_batches_go_on_where_they_stopped():
     epoch = np.concatenate(first[:3], axis=None)
     assert len(set(epoch)) == 1500  # no digit occurs twice in it
     assert set(epoch) <= set(range(1797))
+
+
+def test_a_step_of_five_batches_takes_the_next_five():
+    one_by_one = batches(1797, 500, seed=3, first_step=0)
+    single = [next(one_by_one)[0] for _ in range(15)]
+    fives = batches(1797, 500, seed=3, first_step=0, n_dis=5)
+    for i in range(3):
+        np.testing.assert_array_equal(next(fives), single[5 * i : 5 * i + 5])
+    late = batches(1797, 500, seed=3, first_step=2, n_dis=5)
+    np.testing.assert_array_equal(next(late), single[10:15])
