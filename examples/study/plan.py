@@ -59,7 +59,7 @@ class Size(NamedTuple):
     settings: tuple[str, ...]
 
 
-FULL = Size(3, 3, 1, 2_000, tuple(METHODS), SETTINGS)
+FULL = Size(3, 3, 1, 1_600, tuple(METHODS), SETTINGS)
 QUICK = Size(2, 1, 0, 300, ("none", "clip", "gp", "wn", "sn"), ("A", "C", "E"))
 
 
