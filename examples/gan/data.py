@@ -69,7 +69,7 @@ def load(dataset: str, data_dir: str | None) -> Dataset:
         raise UserError(f"--dataset {dataset} needs --data-dir, its files' folder.")
     if not Path(data_dir).is_dir():
         raise UserError(f"--data-dir {data_dir} is not a folder: expected one.")
-    loader = _load_cifar10 if dataset == "cifar10" else _load_idx_pair
+    loader = _load_cifar10 if dataset == "cifar10" else load_idx_pair
     loaded = loader(Path(data_dir))
     if loaded.labels.max() > 9:
         raise UserError(
@@ -91,10 +91,21 @@ def _load_digits(data_dir: str | None) -> Dataset:
     return Dataset(pixels, labels.astype(np.uint8), white=16)
 
 
-def _load_idx_pair(folder: Path) -> Dataset:
-    """MNIST or Fashion-MNIST: 28x28 images, padded with black to 32x32."""
-    pictures = find(folder, _idx_names("train-images", 3), "the training images (IDX)")
-    classes = find(folder, _idx_names("train-labels", 1), "the training labels (IDX)")
+def load_idx_pair(folder: Path, part: str = "train") -> Dataset:
+    """MNIST or Fashion-MNIST: 28x28 images, padded with black to 32x32.
+
+    Args:
+        folder: where the files lie.
+        part: "train" or "t10k", with which the names of both files begin.
+
+    Raises:
+        UserError: a missing, truncated or foreign file.
+    """
+    which = "training" if part == "train" else "test"
+    pictures = find(
+        folder, _idx_names(f"{part}-images", 3), f"the {which} images (IDX)"
+    )
+    classes = find(folder, _idx_names(f"{part}-labels", 1), f"the {which} labels (IDX)")
     images, labels = read_idx(pictures, rank=3), read_idx(classes, rank=1)
     if images.shape[1:] != (28, 28) or len(images) == 0:
         raise UserError(
