@@ -2,7 +2,7 @@
 
     python -m examples.gan [--operator]
 
-Device: a CPU with 2 cores. Time: about 90 seconds (some 150 of CPU). Result: a
+Device: a CPU with 2 cores. Time: about two minutes (some 180 s of CPU). Result: a
 Frechet distance of 2 to 3.5, where the untrained generator has 1,270 to 1,320 and real
 images among themselves 1.25; each of the ten digits is 7 % or more of 1,000 samples.
 With --operator, whose critic is weaker, the distance is 4.7.
