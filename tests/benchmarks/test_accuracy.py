@@ -334,7 +334,7 @@ def test_gan_kernels_are_those_before_each_update(monkeypatch):
         layer = {"kernel": kernel, "bias": kernel[0]}
         return types.SimpleNamespace(discriminator={"Conv_0": layer})
 
-    def step(state, real):
+    def step(state, real, seed):
         held = state.discriminator["Conv_0"]["kernel"]
         new = held * 2
         held[:] = np.nan  # as a donated array is gone
@@ -342,7 +342,7 @@ def test_gan_kernels_are_those_before_each_update(monkeypatch):
 
     monkeypatch.setattr(gan, "first_state", lambda *_: state_of(np.ones(SHAPE)))
     lowered = types.SimpleNamespace(compile=lambda options: step)
-    jitted = types.SimpleNamespace(lower=lambda state, real: lowered)
+    jitted = types.SimpleNamespace(lower=lambda state, real, seed: lowered)
     monkeypatch.setattr(gan, "make_train_step", lambda *_: jitted)
     found = [one["Conv_0"][0, 0] for one in list(gan.discriminators(3))]
     assert found == [1, 2, 4]
