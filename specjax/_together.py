@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from specjax._mesh import varying_like
+from specjax._mesh import explicit_axes, varying_like
 
 
 class Vectors(NamedTuple):
@@ -68,6 +68,9 @@ def _of_group(call: Callable[..., Any], members: list[tuple[Array, ...]]) -> lis
     if len(members) == 1:
         return [call(*members[0])]
     batch = tuple(map(jnp.stack, zip(*members, strict=True)))
+    if explicit_axes(batch[0]):
+        # Two branches would have to agree on shardings, too.
+        return _unstacked(call, *batch)
     walled = _one_by_one if batch[0].ndim == 1 else _walled
     on_cpu, else_ = (functools.partial(form, call) for form in (walled, _unstacked))
     return lax.platform_dependent(*batch, cpu=on_cpu, default=else_)

@@ -139,6 +139,36 @@ def test_results_are_the_single_devices_and_shardings_a_fixed_point(case, kind):
     jax.tree.map(same, ((new_params, new_state), fused), want)
 
 
+@both_kinds
+@pytest.mark.parametrize("name", ["dense on out", "dense on both", "conv on in"])
+def test_kernels_with_alike_outputs(name, kind):
+    """They are turned in one batch: each as it is alone, and none is moved."""
+    case, mesh = CASES[name], make_mesh(kind)
+    sn = functions(case)
+    plain = {
+        f"w{i}": jax.random.normal(jax.random.key(i), case.shape) for i in range(3)
+    }
+
+    def loss(params, state):
+        normalized, state = sn.apply(params, state)
+        return sum(jnp.sum(jnp.tanh(w)) for w in normalized.values()), state
+
+    step = jax.jit(jax.grad(loss, has_aux=True))
+    want = [step({name: w}, sn.init({name: w})) for name, w in plain.items()]
+    with jax.set_mesh(mesh):
+        params = jax.device_put(plain, NamedSharding(mesh, case.kernel))
+        state = jax.jit(sn.init)(params)
+        got = step(params, state)
+        program = step.lower(params, state).compile().as_text()
+    assert jax.tree.map(jax.typeof, got) == jax.tree.map(jax.typeof, (params, state))
+    for gradient, moved in want:
+        for mine, alone in zip(got, (gradient, moved), strict=True):
+            # Sums over shards have another order, and vectors double what it changes.
+            same = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-5)
+            jax.tree.map(same, {key: mine[key] for key in alone}, alone)
+    assert {operation for operation, _ in collectives(program)} <= {"all-reduce"}
+
+
 def without_flags(found, n_kernels):
     """Returns what moves but the flags of a stack, which an old jax gathers."""
     flags = [("all-gather", n_kernels)] * (jax.__version_info__ < (0, 10))

@@ -22,7 +22,9 @@ from examples.gan.settings import Config
 from examples.gan.state import TrainState
 from examples.gan.train import make_train_step
 
-CONFIG = Config("digits", "sn", steps=12, batch_size=32, seed=3, data_dir=None)
+CONFIG = Config(
+    "digits", "sn", steps=12, batch_size=32, seed=3, data_dir=None, network="mlp"
+)
 OPTIONS = ["--batch-size", "8", "--seed", "5", "--save-every", "10"]
 FILES = ("metrics.jsonl", "config.json")
 
@@ -256,18 +258,18 @@ def test_any_change_of_one_element_changes_the_checksum():
     mesh = make_mesh("data=4,model=2")
     state = jax.device_get(first_state(CONFIG, mesh))
     before = checksums(place(state, state_sharding(CONFIG, mesh)))
-    kernel = state.discriminator["Conv_1"]["kernel"]
+    kernel = state.discriminator["Dense_1"]["kernel"]
     for _ in range(20):
         changed = kernel.copy()
         where = tuple(rng.integers(size) for size in kernel.shape)
         bits = changed.view(np.uint32)
         bits[where] ^= np.uint32(1 << rng.integers(32))
-        layer = state.discriminator["Conv_1"] | {"kernel": changed}
-        params = state.discriminator | {"Conv_1": layer}
+        layer = state.discriminator["Dense_1"] | {"kernel": changed}
+        params = state.discriminator | {"Dense_1": layer}
         spoiled = place(
             state._replace(discriminator=params), state_sharding(CONFIG, mesh)
         )
         after = checksums(spoiled)
         assert [name for name in before if before[name] != after[name]] == [
-            ".discriminator['Conv_1']['kernel']"
+            ".discriminator['Dense_1']['kernel']"
         ]

@@ -22,7 +22,8 @@ from examples.gan.mesh import make_mesh
 from examples.gan.records import read_config, read_metrics
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = ["--mesh", "data=4,model=2", "--steps", "10", "--save-every", "4"]
+OPTIONS = ["--network", "mlp", "--mesh", "data=4,model=2"]
+OPTIONS += ["--steps", "10", "--save-every", "4"]
 END = 30  # seconds within which the process that is left must have ended, too
 
 
