@@ -21,8 +21,11 @@ _PASSES = "real and fake in one batch (1, the default), or one after the other (
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line."""
     # Else an installed libtpu, which `counts` compiles with, looks for its TPU.
-    gpu = importlib.util.find_spec("jax_cuda12_plugin") is not None
+    plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+    gpu = any(importlib.util.find_spec(name) for name in plugins)
     os.environ.setdefault("JAX_PLATFORMS", "cuda,cpu" if gpu else "cpu")
+    # Reading a program from a folder is not compiling it.
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     from benchmarks.rivals import budget, commands
     from benchmarks.rivals.nets import COUNTED
 
@@ -42,6 +45,10 @@ def main(arguments: list[str] | None = None) -> None:
     add("--quick", action="store_true", help="few rounds, small batches, little effort")
     add("--out", type=Path, help="a folder for the numbers as JSON, and pictures")
     options = parser.parse_args(arguments)
+    if options.what in ("depth", "accuracy", "budget") and (
+        options.net or options.rivals
+    ):
+        parser.error(f"--net and --rivals are for step and counts: {options.what}?")
     if options.what == "budget":
         budget.write(budget.measure())
         return

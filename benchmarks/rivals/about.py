@@ -23,6 +23,13 @@ def about() -> dict[str, Any]:
     }
 
 
+def spelled() -> str:
+    """Returns the same as a line."""
+    found = about()
+    versions = ", ".join(f"{name} {v}" for name, v in found["versions"].items())
+    return f"{found['device']}, {found['cores']} cores, {versions}"
+
+
 def _device() -> str:
     device = jax.devices()[0]
     if device.platform != "cpu":

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from rich.console import Console
 
 from benchmarks.rivals import aot, measure
 from benchmarks.rivals import depth as depths
-from benchmarks.rivals.about import about
+from benchmarks.rivals.about import about, spelled
 from benchmarks.rivals.field import FIELD, Rival
 from benchmarks.rivals.nets import COUNTED, NETS
 from benchmarks.rivals.plots import of_count, of_phase, plot
@@ -27,9 +28,16 @@ def chosen(pattern: str) -> list[Rival]:
     Raises:
         ValueError: if there is none.
     """
-    found = [r for r in FIELD if r.plain and re.search(pattern, r.name)]
+    names = ", ".join(repr(r.name) for r in FIELD if r.plain)
+    try:
+        found = [r for r in FIELD if r.plain and re.search(pattern, r.name)]
+    except re.error as error:
+        raise ValueError(
+            f"{pattern!r} is no regular expression ({error}); there are {names}."
+        ) from None
+    if not pattern:
+        found = [r for r in found if r.unasked]
     if not found:
-        names = ", ".join(repr(r.name) for r in FIELD if r.plain)
         raise ValueError(f"No rival has {pattern!r} in its name; there are {names}.")
     plain = {rival.plain for rival in found}
     return [r for r in FIELD if r in found or r.name in plain]
@@ -82,8 +90,11 @@ def step(options: Options) -> None:
             _write(options.out, "step.json", rows)
             for phase in ("run", "compile", "trace"):
                 path = options.out / f"step_{phase}.png"
-                plot(rows, of_phase(phase), f"time to {phase}", _device(), path)
-    _CONSOLE.print(times_table(rows), counts_table(rows, "cpu"), sep="\n")
+                plot(rows, of_phase(phase), f"time to {phase}", spelled(), path)
+    _CONSOLE.print(
+        times_table(rows), counts_table(rows, jax.default_backend()), sep="\n"
+    )
+    _say(spelled())
 
 
 def counts(options: Options) -> None:
@@ -109,10 +120,12 @@ def counts(options: Options) -> None:
         )
         if options.out:
             _write(options.out, "counts.json", rows)
-            for name in ("bytes", "fusions"):
-                path = options.out / f"counts_{name}.png"
-                plot(rows, of_count(rows, "tpu", name), name, "TPU compiler, v5e", path)
+            for count in ("bytes", "fusions"):
+                path = options.out / f"counts_{count}.png"
+                plot(rows, of_count(rows, "tpu", count), count, _compiler(), path)
     _CONSOLE.print(counts_table(rows, "tpu"))
+    effort = ", with little effort" if options.quick else ""
+    _say(f"TPU v5e{effort}; passes: {options.passes}; {spelled()}")
 
 
 def depth(options: Options) -> None:
@@ -123,6 +136,7 @@ def depth(options: Options) -> None:
         if options.out:
             _write(options.out, "depth.json", rows)
     _CONSOLE.print(depths.table(rows))
+    _say(spelled())
 
 
 def accuracy(options: Options) -> None:
@@ -136,9 +150,9 @@ def _say(what: str) -> None:
     _CONSOLE.print(f"[dim]{what}[/dim]")
 
 
-def _device() -> str:
-    found = about()
-    return f"{found['device']}, {found['cores']} cores, jax {found['versions']['jax']}"
+def _compiler() -> str:
+    versions = about()["versions"]
+    return f"TPU v5e, jax {versions['jax']}, libtpu {versions['libtpu']}"
 
 
 def _write(out: Path, name: str, rows: list[Any]) -> None:

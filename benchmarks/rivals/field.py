@@ -19,6 +19,7 @@ class Rival(NamedTuple):
         plain: the name of the same framework's step without normalization; None for
             that one itself.
         ours: whether it is specjax.
+        unasked: whether it is in the tables of those who do not name it.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Rival(NamedTuple):
     function: str
     plain: str | None
     ours: bool = False
+    unasked: bool = True
 
     def missing(self) -> str | None:
         """Returns None if its package is there, else what to say of it."""
@@ -45,12 +47,21 @@ class Rival(NamedTuple):
 
 
 _LINEN, _NNX = "linen, plain", "nnx, plain"
+
+
+def _shortest(name: str, function: str) -> Rival:
+    return Rival(name, "flax", "shortest", function, _LINEN, unasked=False)
+
+
 FIELD = (
     Rival(_LINEN, "flax", "linen", "plain", None),
     Rival("flax.linen.SpectralNorm", "flax", "linen", "flax", _LINEN),
     Rival("specjax sn_apply", "flax", "linen", "functions", _LINEN, ours=True),
     Rival("specjax.linen.SpectralNorm", "flax", "linen", "specjax", _LINEN, ours=True),
     Rival("specjax renormalize", "flax", "linen", "renormalized", _LINEN, ours=True),
+    _shortest("shortest, sigma constant", "constant"),
+    _shortest("shortest", "miyato"),
+    _shortest("shortest, in stacks", "in_stacks"),
     Rival(_NNX, "flax", "nnx", "plain", None),
     Rival("flax.nnx.SpectralNorm", "flax", "nnx", "flax", _NNX),
     Rival("specjax.nnx.SpectralNorm", "flax", "nnx", "specjax", _NNX, ours=True),

@@ -79,7 +79,7 @@ def measure(
             row |= _phases(times, rival)
             compiled = built.ready[rival.name].compiled
             if compiled is not None:
-                row["cpu"] = counts(compiled)._asdict()
+                row[jax.default_backend()] = counts(compiled)._asdict()
             yield row
         del trainings, built
         jax.clear_caches()

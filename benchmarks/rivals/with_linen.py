@@ -65,7 +65,7 @@ class _LinenLayers(OnJax):
 def plain(problem: Problem) -> Training:
     """Returns the network without normalization."""
     params = nested(problem.weights)
-    return functional(problem, _apply(problem.net), params, {})
+    return functional(problem, apply_plain(problem.net), params, {})
 
 
 def flax(problem: Problem) -> Training:
@@ -83,7 +83,7 @@ def functions(problem: Problem) -> Training:
     params = nested(problem.weights)
     return functional(
         problem,
-        _apply(problem.net),
+        apply_plain(problem.net),
         params,
         problem.start(sx.sn_init, params),
         prepare=sx.sn_apply,
@@ -94,14 +94,15 @@ def renormalized(problem: Problem) -> Training:
     """Returns the plain network with `specjax.optax.renormalize` around Adam."""
     return functional(
         problem,
-        _apply(problem.net),
+        apply_plain(problem.net),
         nested(problem.weights),
         {},
         tx=renormalize(adam()),
     )
 
 
-def _apply(net: Net) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+def apply_plain(net: Net) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """Returns the plain network as a function of params, a state and inputs."""
     model = LinenNet(net)
     return lambda params, state, x: (model.apply({"params": params}, x), state)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 # What the compiler asks a TPU's host for. Each library reads its own when it is loaded.
 ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -19,6 +18,7 @@ ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 os.environ.update(ENVIRONMENT)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import numpy as np  # noqa: E402
 from jax.experimental import topologies  # noqa: E402

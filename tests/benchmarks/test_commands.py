@@ -24,6 +24,8 @@ GONE_SN = field.Rival("gone SN", "no_such_package", "gone", "sn", GONE.name)
         (["time"], "invalid choice: 'time'"),
         (["--passes", "3"], "invalid choice: 3"),
         (["--rivals", "tensorflow"], "No rival has 'tensorflow' in its name; there"),
+        (["--rivals", "("], "'(' is no regular expression (missing ), unterminated"),
+        (["depth", "--net", "mlp"], "--net and --rivals are for step and counts: dep"),
     ],
 )
 def test_wrong_arguments_are_said(arguments, message, capsys):
@@ -37,6 +39,13 @@ def test_a_rival_comes_with_its_plain_step():
     assert names == [
         "linen, plain", "specjax sn_apply", "haiku, plain", "haiku SNParamsTree"
     ]  # fmt: skip
+
+
+def test_the_shortest_step_is_for_who_asks():
+    shortest = {rival.name for rival in field.FIELD if not rival.unasked}
+    assert len(shortest) == 3
+    assert not shortest & {rival.name for rival in commands.chosen("")}
+    assert shortest < {rival.name for rival in commands.chosen("shortest")}
 
 
 def test_rows_are_written_and_printed(tmp_path, monkeypatch, capsys):
@@ -58,6 +67,7 @@ def test_rows_are_written_and_printed(tmp_path, monkeypatch, capsys):
     assert ours["cpu"]["flops"] > plain["cpu"]["flops"]
     printed = capsys.readouterr().out
     assert "no_such_package is not installed" in printed
+    assert f"jax {jax.__version__}" in " ".join(printed.split())
     assert f"{ours['run']['ratio'][1] - 1:+.1%}" in printed
 
 
