@@ -39,7 +39,8 @@ _ROWS = (
     Alternative(
         "gradient penalty (WGAN-GP)", "`wgan_gp`", "gp",
         "the slope itself is to be near 1, where the samples are",
-        "a second backward pass; holds only where it was measured",
+        "a second backward pass (\"2-3x slower than spectral norm\" is what one reads: "
+        "compare the next column); holds only where it was measured",
     ),
     Alternative(
         "both", "`sn_apply`, `wgan_gp`", "sn+gp",
@@ -49,11 +50,17 @@ _ROWS = (
     Alternative(
         "weight clipping", "`specjax.optax.clip_weights`", "clip",
         "to repeat the first WGAN",
-        "the bound is not one on any norm; few directions survive, learning is slow",
+        "its bound on the norm, c sqrt(in * out), is loose; few directions survive, "
+        "learning is slow",
     ),
     Alternative(
         "layer normalization", "`flax.linen.LayerNorm`", "layer-norm",
         "transformers and RNNs", "of activations, not of weights: no Lipschitz bound",
+    ),
+    Alternative(
+        "mean-only batch normalization", "`MeanOnlyBatchNorm`", "mean-only",
+        "beside weight normalization, or to center without a division",
+        "of activations; scores depend on the batch",
     ),
     Alternative(
         "weight normalization", "`wn_apply`", "wn",
@@ -61,9 +68,10 @@ _ROWS = (
         "bounds no norm of the layer; its largest direction can take all",
     ),
     Alternative(
-        "orthogonal regularization", "`orthogonal_penalty`", "orthogonal",
-        "all singular values are to stay near each other",
-        "a wish, not a bound; a weight to choose",
+        "orthogonal regularization", '`orthogonal_penalty(form="squared")`',
+        "orthogonal", "all singular values are to stay near each other",
+        "a wish, not a bound; a weight to choose (1e-4 here: BigGAN's, for another "
+        "form of it)",
     ),
     Alternative(
         "R1", "`r1`", "r1", "a critic without a bound, as in StyleGAN",
@@ -77,7 +85,7 @@ _ROWS = (
         "slopes below 1 are no mistake", "as the two-sided one",
     ),
     Alternative(
-        "off-diagonal regularization", '`orthogonal_penalty(form="off-diagonal")`',
+        "off-diagonal regularization", "`orthogonal_penalty`",
         "off-diagonal", "BigGAN: units apart, their length free",
         "a wish, not a bound",
     ),
@@ -93,7 +101,8 @@ _ROWS = (
     ),
     Alternative(
         "bidirectional SN", "`bsn_apply`", "bsn",
-        "the gradient's size is to be kept, too", "two power iterations",
+        "the gradient's size is to be kept, too",
+        "two power iterations; of dense kernels, as here, it is SN",
     ),
     Alternative(
         "sigma-reparametrization", "`sr_apply`", "sr",
@@ -108,6 +117,11 @@ _ROWS = (
         "orthogonalization", "`orthogonalize`", "orthogonalize",
         "every singular value is to be 1: with MaxMin, slopes reach the bound",
         "14 steps of 3 products for each kernel and update",
+    ),
+    Alternative(
+        "Bjorck orthogonalization", "`bjorck`", "bjorck",
+        "the same, differentiated through its steps, as in Lipschitz networks",
+        "30 steps of 2 products for each kernel and update",
     ),
     Alternative(
         "retraction", "`retract`", "retract",

@@ -18,7 +18,14 @@ from examples.study.canvas import (
 )
 from examples.study.methods import LOSSES
 from examples.study.records import Record
-from examples.study.series import compared, methods_of, stacked
+from examples.study.series import (
+    Curves,
+    compared,
+    first_updates,
+    losses_of,
+    methods_of,
+    whole_runs,
+)
 
 
 class Curve(NamedTuple):
@@ -39,23 +46,23 @@ CURVES = {
     "critic_loss": Curve("The critic's loss, without its penalty", "loss", "symlog"),
 }
 
-_PARTS = {"first": "first updates", "binned": "whole run"}
+_PARTS = {"first updates": first_updates, "whole run": whole_runs}
 
 
 def draw_curve(records: list[Record], path: Path, name: str) -> None:
     """Draws a row for each loss: the first updates, one by one, and the whole run."""
     curve = CURVES[name]
-    losses = [x for x in LOSSES if any(r["loss"] == x for r in records)]
+    losses = losses_of(records)
     figure = sheet(11, 1.2 + 3.3 * len(losses))
     counts = set()
     for row, loss in zip(grid_of_panels(figure, len(losses), 2), losses, strict=True):
-        for axes, part in zip(row, _PARTS, strict=True):
+        for axes, (part, curves_of) in zip(row, _PARTS.items(), strict=True):
             for method in methods_of(records):
                 runs = compared(records, method, loss)
                 counts |= {len(runs)} if runs else set()
-                _draw_band(axes, runs, part, name, color(method))
+                _draw_band(axes, curves_of(runs, name), color(method))
             _scale(axes, curve.scale)
-            title = f"{loss}, setting {LOSSES[loss]}: {_PARTS[part]}"
+            title = f"{loss}, setting {LOSSES[loss]}: {part}"
             label(axes, title, "updates of the generator", curve.unit)
     legend_of(figure, methods_of(records))
     caption = (
@@ -65,13 +72,11 @@ def draw_curve(records: list[Record], path: Path, name: str) -> None:
     finish(figure, path, curve.title, caption)
 
 
-def _draw_band(axes: Axes, runs: list[Record], part: str, key: str, shade: str) -> None:
+def _draw_band(axes: Axes, curves: Curves, shade: str) -> None:
     """Draws the mean over the runs, and from the smallest to the largest of them."""
-    rows = stacked(runs, part, key)
+    steps, rows = curves
     if not np.isfinite(rows).any():
         return
-    longest = max((run["curves"]["binned"]["step"] for run in runs), key=len)
-    steps = longest if part == "binned" else range(1, rows.shape[1] + 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # nobody has got that far
         mean, low = np.nanmean(rows, axis=0), np.nanmin(rows, axis=0)

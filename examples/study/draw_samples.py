@@ -12,7 +12,8 @@ from examples.gan.errors import UserError
 from examples.study.canvas import finish, grid_of_panels, sheet
 from examples.study.methods import LOSSES, METHODS
 from examples.study.records import Record, samples_path
-from examples.study.series import compared, methods_of
+from examples.study.series import compared, distances, losses_of, methods_of
+from examples.study.verdict import numbers, short
 
 SAMPLES = 10
 
@@ -35,8 +36,7 @@ def draw_samples(records: list[Record], path: Path, folder: Path) -> None:
     Raises:
         UserError: a picture beside the records is gone.
     """
-    losses = [x for x in LOSSES if any(r["loss"] == x for r in records)]
-    methods = methods_of(records)
+    losses, methods = losses_of(records), methods_of(records)
     figure = sheet(1.6 + 5.2 * len(losses), 1.1 + 0.56 * len(methods))
     for row, method in zip(
         grid_of_panels(figure, len(methods), len(losses)), methods, strict=True
@@ -67,12 +67,13 @@ def _draw_strip(axes: Axes, runs: list[Record], folder: Path) -> None:
         edge.set_visible(False)
     if not runs:
         return
+    if (step := runs[0]["diverged_at"]) is not None:
+        words = f"diverged in update {step:,}"
+        axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center")
+        return
     path = samples_path(folder, runs[0]["name"])
     if not path.is_file():
         raise UserError(f"{path} is missing: expected the samples beside the record.")
     axes.imshow(imread(path), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    distance = runs[0]["score"]["distance"]
-    axes.text(
-        1.01, 0.5, "diverged" if distance is None else f"{distance:.3g}",
-        transform=axes.transAxes, va="center", fontsize=8,
-    )  # fmt: skip
+    words = short(numbers(distances(runs[:1]))[0])
+    axes.text(1.01, 0.5, words, transform=axes.transAxes, va="center", fontsize=8)

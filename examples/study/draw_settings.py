@@ -18,12 +18,17 @@ def draw_settings(records: list[Record], path: Path) -> None:
     """Draws a bar for the median of each method and setting, a dot for each seed."""
     figure = sheet(9, 4.6)
     axes = grid_of_panels(figure, 1, 1)[0][0]
-    known = [d for d in distances(records) if d is not None]
-    top = 2.5 * max(known, default=1.0)
-    for i, (method, loss) in enumerate(ROBUSTNESS.items()):
-        for j, setting in enumerate(SETTINGS):
-            runs = chosen(records, method=method, loss=loss, setting=setting)
-            _draw_bar(axes, j + (i - 1) * _WIDTH, runs, color(method), top)
+    bars = {
+        (method, setting): chosen(records, method=method, loss=loss, setting=setting)
+        for method, loss in ROBUSTNESS.items()
+        for setting in SETTINGS
+    }
+    drawn = (d for runs in bars.values() for d in distances(runs) if d is not None)
+    top = 2.5 * max(drawn, default=1.0)
+    for (method, setting), runs in bars.items():
+        place = list(ROBUSTNESS).index(method) - 1
+        x = SETTINGS.index(setting) + place * _WIDTH
+        _draw_bar(axes, x, runs, color(method), top)
     axes.set_xticks(range(len(SETTINGS)), SETTINGS)
     axes.set_xlim(-0.5, len(SETTINGS) - 0.5)
     axes.set_yscale("log")

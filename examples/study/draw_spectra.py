@@ -1,6 +1,7 @@
 """Miyato et al. 2018, Figure 3: the singular values of each layer of the critic."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,23 +14,23 @@ from examples.study.canvas import (
     legend_of,
     sheet,
 )
-from examples.study.methods import LOSSES
 from examples.study.records import Record
-from examples.study.series import compared, methods_of
+from examples.study.series import compared, losses_of, methods_of
 
 _COLUMNS = 5
 
 
 def draw_spectra(records: list[Record], path: Path) -> None:
     """Draws a row for each loss and a column for each layer with a spectrum."""
-    losses = [x for x in LOSSES if any(r["loss"] == x for r in records)]
-    layers = _layers(records)
+    losses, layers = losses_of(records), _layers(records)
     figure = sheet(1.9 + 2.6 * len(layers), 1.2 + 2.9 * len(losses))
     panels = grid_of_panels(figure, len(losses), len(layers))
     for row, loss in zip(panels, losses, strict=True):
         for axes, layer in zip(row, layers, strict=True):
             for method in methods_of(records):
-                _draw_layer(axes, compared(records, method, loss), layer, method)
+                runs = compared(records, method, loss)
+                _draw_layer(axes, runs, "end", layer, color=color(method))
+            _draw_layer(axes, records[:1], "start", layer, color="black", linestyle=":")
             axes.set_yscale("log")
             axes.set_ylim(1e-4, 1.5)
             y = f"{loss}\nsingular value / largest" if axes is row[0] else ""
@@ -40,7 +41,7 @@ def draw_spectra(records: list[Record], path: Path) -> None:
         path,
         "Singular values of the critic's layers at the end",
         "Each over the largest of its layer, of the kernels that the critic "
-        "multiplies by (float64 SVD);\none line for each seed. "
+        "multiplies by (float64 SVD);\none line for each seed; dotted: at the start. "
         "A flat line uses all directions, a steep one few. Cut off at 1e-4.",
     )
 
@@ -53,11 +54,13 @@ def _layers(records: list[Record]) -> list[str]:
     return [names[int(i)] for i in picked]
 
 
-def _draw_layer(axes: Axes, runs: list[Record], layer: str, method: str) -> None:
+def _draw_layer(
+    axes: Axes, runs: list[Record], when: str, layer: str, **style: Any
+) -> None:
     """Draws the spectrum of each run that has a finite one."""
     for run in runs:
-        values = run["spectra"]["end"][layer].get("relative")
+        values = run["spectra"][when][layer].get("relative")
         if values:
             ranks = np.linspace(0, 1, len(values))
             shown = np.maximum(np.array(values, np.float64), 1e-9)
-            axes.plot(ranks, shown, color=color(method), linewidth=1.3)
+            axes.plot(ranks, shown, linewidth=1.3, **style)

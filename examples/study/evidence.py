@@ -33,6 +33,17 @@ def change_of(key: str) -> Callable[[Record], float | None]:
     return change
 
 
+def relative_change_of(key: str) -> Callable[[Record], float | None]:
+    """Returns a function: the same, over largest less smallest of these updates."""
+    change, travel = change_of(key), travel_of(key)
+
+    def relative(record: Record) -> float | None:
+        far = travel(record)
+        return (change(record) or 0.0) / far if far else None
+
+    return relative
+
+
 def travel_of(key: str) -> Callable[[Record], float | None]:
     """Returns a function: largest less smallest loss of the first updates."""
 
@@ -53,9 +64,9 @@ def size_of(key: str) -> Callable[[Record], float | None]:
     return size
 
 
-def rank_share(record: Record) -> float | None:
-    """Returns the effective rank at the end, of what is possible; mean over layers."""
-    layers = [x for x in record["spectra"]["end"].values() if x["n"] > 1]
+def rank_share(record: Record, when: str = "end") -> float | None:
+    """Returns the effective rank, of what is possible; mean over layers."""
+    layers = [x for x in record["spectra"][when].values() if x["n"] > 1]
     shares = [
         layer["effective_rank"] / layer["n"] if layer["largest"] else None
         for layer in layers
@@ -81,6 +92,11 @@ def best_setting(records: list[Record], method: str) -> tuple[str, Values]:
         return "-", []
     best = min(by_setting, key=lambda s: _median(by_setting[s]))
     return best, by_setting[best]
+
+
+def of_setting(records: list[Record], method: str, setting: str) -> Values:
+    """Returns the distances of a method's runs in one of A to F."""
+    return _of_settings(records, method).get(setting, [])
 
 
 def worst_over_best(

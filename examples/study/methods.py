@@ -50,6 +50,8 @@ OTHERS = (
     "hammer",
     "ball",
     "orthogonalize",
+    "bjorck",
+    "mean-only",
     "retract",
 )
 OTHERS_LOSS = "non-saturating"

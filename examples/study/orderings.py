@@ -12,6 +12,6 @@ def orderings(records: list[Record], times: Record | None) -> list[Finding]:
         *of_distances(records),
         *of_settings(records),
         *of_spectra(records),
-        of_time(times),
+        *of_time(times),
         *of_curves(records),
     ]

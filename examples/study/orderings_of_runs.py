@@ -6,13 +6,14 @@ from examples.study.evidence import (
     change_of,
     of_method,
     rank_share,
+    relative_change_of,
     size_of,
     spread_of_gradient,
     travel_of,
 )
 from examples.study.orderings_of_scores import MIYATO
 from examples.study.records import Record
-from examples.study.verdict import NOT_MEASURED, Finding, both, less, shown
+from examples.study.verdict import LATER, NOT_MEASURED, Finding, both, less, shown
 
 _WRITE_UP = "the write-up"
 
@@ -27,31 +28,54 @@ def of_spectra(records: list[Record]) -> list[Finding]:
         ]
         for name in ("sn", "clip", "wn")
     }
+    start = [rank_share(record, "start") for record in records[:1]]
     return [
         Finding(
             f"the critic's layers use fewer directions with {label} than with spectral "
             "norm (effective rank, of what is possible; non-saturating)",
             f"{MIYATO}, Figure 3",
             "-",
-            f"{name} {shown(ranks[name])}; sn {shown(ranks['sn'])}",
+            f"{name} {shown(ranks[name])}; sn {shown(ranks['sn'])}; "
+            f"at the start {shown(start)}",
             less(ranks[name], ranks["sn"]),
         )
         for name, label in (("clip", "weight clipping"), ("wn", "weight norm"))
     ]
 
 
-def of_time(times: Record | None) -> Finding:
-    """Section 4.1.1 and Figure 10, of which no height is printed."""
-    claim = "an update takes longer with SN than with WN, and longest with GP"
+def of_time(times: Record | None) -> list[Finding]:
+    """Section 4.1.1 and Figure 10, of which no height is printed; the write-up."""
     source = f"{MIYATO}, section 4.1.1, Figure 10"
-    published = "sn 1.1 to 1.2 of wn; gp far more"
+    return [
+        _by_time(
+            times,
+            ("wn", "sn"),
+            "an update takes longer with SN than with WN",
+            source,
+            "sn 1.1 to 1.2 of wn",
+        ),
+        _by_time(
+            times,
+            ("sn", "gp"),
+            "an update takes longer with GP than with SN",
+            source,
+            "gp far more",
+        ),
+    ]
+
+
+def _by_time(
+    times: Record | None, pair: tuple[str, str], claim: str, source: str, published: str
+) -> Finding:
     ratios = times["ratios"] if times else {}
-    if not {"wn", "sn", "gp"} <= ratios.keys():
+    if not set(pair) <= ratios.keys():
         return Finding(claim, source, published, "no times", NOT_MEASURED)
-    wn, sn, gp = (ratios[name]["quartiles"] for name in ("wn", "sn", "gp"))
-    words = f"of none: wn {wn[1]:.2f}, sn {sn[1]:.2f}, gp {gp[1]:.2f}"
-    measured = f"{words}; sn {sn[1] / wn[1]:.2f} of wn"
-    return Finding(claim, source, published, measured, both(less(wn, sn), less(sn, gp)))
+    low, high = (ratios[name]["quartiles"] for name in pair)
+    measured = (
+        f"of none: {pair[0]} {low[1]:.2f}, {pair[1]} {high[1]:.2f}; "
+        f"{pair[1]} {high[1] / low[1]:.2f} of {pair[0]}"
+    )
+    return Finding(claim, source, published, measured, less(low, high))
 
 
 def of_curves(records: list[Record]) -> list[Finding]:
@@ -60,7 +84,7 @@ def of_curves(records: list[Record]) -> list[Finding]:
         _by_curve(
             records,
             "the gradient norm is more controlled with spectral norm (largest over "
-            "smallest of the first 200 updates)",
+            "smallest of the first 200 updates, without 5 % of them on each side)",
             "Figure 1",
             spread_of_gradient,
             ("sn", "gp"),
@@ -90,6 +114,14 @@ def of_curves(records: list[Record]) -> list[Finding]:
             "(mean change in one of the first 200)",
             "Figure 3",
             change_of("critic_loss"),
+            ("sn", "gp"),
+        ),
+        _by_curve(
+            records,
+            "the same of the change over how far the loss goes in these updates"
+            + LATER,
+            "Figure 3",
+            relative_change_of("critic_loss"),
             ("sn", "gp"),
         ),
     ]

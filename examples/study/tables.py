@@ -62,25 +62,27 @@ def settings(records: list[Record]) -> str:
 def spectra(records: list[Record]) -> str:
     """Returns the effective rank of each method's layers, of what is possible."""
     layers = [n for n, x in records[0]["spectra"]["end"].items() if x["n"] > 1]
-    rows = []
+    first = records[:1]
+    cells = (_layer(first, "start", layer) for layer in layers)
+    rows = [["at the start", "-", *cells, shown([rank_share(first[0], "start")])]]
     for method in methods_of(records):
         for loss in LOSSES:
             runs = compared(records, method, loss)
             if runs:
-                cells = (_layer(runs, layer) for layer in layers)
+                cells = (_layer(runs, "end", layer) for layer in layers)
                 mean = shown([rank_share(run) for run in runs])
                 rows.append([METHODS[method].label, loss, *cells, mean])
     return table(["method", "loss", *layers, "mean of layers"], rows)
 
 
-def _layer(runs: list[Record], layer: str) -> str:
+def _layer(runs: list[Record], when: str, layer: str) -> str:
     """Returns a layer's effective rank over its n, and its share above half."""
-    ends = [run["spectra"]["end"][layer] for run in runs]
-    known = [end for end in ends if end["largest"]]
+    spectra = [run["spectra"][when][layer] for run in runs]
+    known = [one for one in spectra if one["largest"]]
     if not known:
         return "not finite"
-    rank = statistics.median(end["effective_rank"] / end["n"] for end in known)
-    half = statistics.median(end["above_half"] for end in known)
+    rank = statistics.median(one["effective_rank"] / one["n"] for one in known)
+    half = statistics.median(one["above_half"] for one in known)
     return f"{rank:.2f}; {half:.1%}"
 
 

@@ -9,6 +9,10 @@ REPRODUCED = "reproduced"
 OVERLAP = "reproduced, but the seeds' ranges overlap"
 NOT_REPRODUCED = "not reproduced"
 NOT_MEASURED = "not measured"
+SINGLE = "reproduced, of one seed each"
+
+# What a claim says that was not fixed before the first run was made.
+LATER = " (rule added when runs had been seen)"
 
 
 class Finding(NamedTuple):
@@ -19,7 +23,7 @@ class Finding(NamedTuple):
         source: where.
         published: its numbers; a dash where none were printed.
         measured: the numbers of this study.
-        verdict: one of the four above.
+        verdict: one of the five above.
     """
 
     claim: str
@@ -40,6 +44,8 @@ def less(low: Sequence[float | None], high: Sequence[float | None]) -> str:
     a, b = numbers(low), numbers(high)
     if not np.median(a) < np.median(b):
         return NOT_REPRODUCED
+    if min(len(a), len(b)) == 1:
+        return SINGLE
     return REPRODUCED if max(a) < min(b) else OVERLAP
 
 
@@ -50,7 +56,7 @@ def numbers(values: Sequence[float | None]) -> list[float]:
 
 def both(*verdicts: str) -> str:
     """Returns the weakest of the verdicts on the parts of a claim."""
-    order = (NOT_MEASURED, NOT_REPRODUCED, OVERLAP, REPRODUCED)
+    order = (NOT_MEASURED, NOT_REPRODUCED, SINGLE, OVERLAP, REPRODUCED)
     return min(verdicts, key=order.index)
 
 

@@ -24,20 +24,22 @@ def designed(
     """A record; ``distance``, ``level``, ``wiggle`` and ``decay`` say how it went.
 
     ``level`` is the size of losses and gradients, ``wiggle`` their relative change
-    from update to update, ``decay`` the share that a singular value has of the former.
+    from update to update, ``drift`` what the critic's loss falls by in each beside
+    that, ``decay`` the share that a singular value has of the former.
     """
     distance = changes.pop("distance", 10.0 + seed)
     level, wiggle = changes.pop("level", 1.0), changes.pop("wiggle", 0.1)
-    decay, steps = changes.pop("decay", 0.95), changes.pop("steps", 400)
+    decay, drift = changes.pop("decay", 0.95), changes.pop("drift", 0.0)
+    steps = changes.pop("steps", 400)
     signs = wiggle * (-1.0) ** np.arange(steps)
     metrics = [
         {
             "gradient_norm": level * np.exp(sign),
             "generator_loss": level * (1 + sign),
-            "critic_loss": -level * (1 + sign),
+            "critic_loss": -level * (1 + sign + drift * i),
             "penalty": 0.1,
         }
-        for sign in signs
+        for i, sign in enumerate(signs)
     ]
     setting = setting or LOSSES[loss]
     spectra = {name: spectrum(kernel(shape, decay)) for name, shape in LAYERS.items()}
@@ -116,8 +118,9 @@ def times() -> dict[str, Any]:
 
 
 def write_study(folder: Path, records: list[Record]) -> None:
-    """Writes the records, each with a picture of samples."""
+    """Writes the records, and a picture of samples for each that did not diverge."""
     images = np.random.default_rng(0).uniform(-1, 1, (10, 8, 8, 1)).astype(np.float32)
     for record in records:
         write_record(folder, record)
-        write_samples(samples_path(folder, record["name"]), images)
+        if record["diverged_at"] is None:
+            write_samples(samples_path(folder, record["name"]), images)

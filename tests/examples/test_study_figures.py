@@ -14,6 +14,7 @@ from examples.study.markdown import fill
 from examples.study.methods import METHODS, ROBUSTNESS
 from examples.study.pages import fill_page
 from examples.study.records import samples_path
+from examples.study.series import whole_runs
 from examples.study.times_file import write_times
 from tests.examples.study_records import designed, times, whole_study, write_study
 
@@ -31,6 +32,7 @@ def folder(tmp_path_factory):
     }
     empty = {"first": {}, "binned": {"step": []}}
     by_name["mlp-wasserstein-A-wn-1"] |= {"curves": empty, "diverged_at": 1}
+    by_name["mlp-non-saturating-C-wn-0"] |= {"diverged_at": 200}
     write_study(folder, records)
     write_times(folder, times())
     return folder
@@ -83,6 +85,29 @@ def test_a_method_is_in_the_panels_of_its_loss(apart, name):
         upper, lower = panels[:height, columns], panels[height:, columns]
         assert pixels(upper, "sn") > 50 > 5 > pixels(upper, "gp")
         assert pixels(lower, "gp") > 50 > 5 > pixels(lower, "sn")
+
+
+def test_a_run_that_ends_early_is_drawn_up_to_its_end():
+    """Its bins are of its own length: 150 updates have 150, and 400 have 200."""
+    runs = [designed(seed=0, steps=150), designed(seed=1, steps=400)]
+    for records in (runs, runs[::-1]):
+        steps, rows = whole_runs(records, "gradient_norm")
+        assert steps.tolist() == runs[1]["curves"]["binned"]["step"]
+        short, long = rows if records is runs else rows[::-1]
+        assert np.isfinite(long).all()
+        np.testing.assert_array_equal(np.isfinite(short), steps <= 150)
+        own = runs[0]["curves"]["binned"]
+        want = dict(zip(own["step"], own["gradient_norm"], strict=True))
+        found = [want[step] for step in steps if step <= 150]
+        np.testing.assert_allclose(short[steps <= 150], found)
+
+
+def test_records_without_a_compared_run_are_told(tmp_path):
+    write_study(tmp_path, [designed("sn", "non-saturating", "D")])
+    for name in ("critic_loss", "samples", "spectra"):
+        with pytest.raises(UserError, match="no run in a setting in which all methods"):
+            draw(tmp_path, name)
+    assert [path.stem for path in draw(tmp_path, "settings")] == ["settings"]
 
 
 def test_a_bar_for_each_setting_and_dots_for_the_seeds(pictures):
