@@ -83,6 +83,10 @@ def _unstacked(call: Callable[..., Any], *batch: Array) -> list[Any]:
 
 
 def _one_by_one(call: Callable[..., Any], *batch: Array) -> list[Any]:
+    """Returns the same of numbers: a batch of them is no less than each by itself.
+
+    They come stacked because all platforms have one signature; the compiler undoes it.
+    """
     return [call(*[x[i] for x in batch]) for i in range(len(batch[0]))]
 
 
@@ -91,8 +95,9 @@ def _walled(call: Callable[..., Any], *batch: Array) -> list[Any]:
 
     That is the one for CPUs, and it moves what is cut out of a batch into all that uses
     it, each with a place of its own: no two operations are equal then. It does not move
-    anything out of a branch. So the batch is made in one that is always taken, and what
-    belongs to a member is cut out there, once for each kind of array.
+    anything out of a branch. So the batch is made in one that is taken unless all is
+    zero (and then so is the result), and what belongs to a member is cut out there,
+    once for each kind of array.
     """
     one, tree = jax.tree.flatten(jax.eval_shape(call, *[x[0] for x in batch]))
     kinds = list(dict.fromkeys(map(_kind, one)))

@@ -1,10 +1,13 @@
 """What a step costs by the compilers' counts, against the budget that is kept."""
 
 import copy
+from pathlib import Path
 
 import pytest
 
 from benchmarks.rivals import budget
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_no_count_is_above_its_budget():
@@ -13,6 +16,14 @@ def test_no_count_is_above_its_budget():
     if held["versions"] != found["versions"]:
         pytest.skip(f"the budget is of {held['versions']}; python -m benchmarks budget")
     assert budget.worse(held, found) == []
+
+
+def test_the_budget_is_of_the_versions_that_are_installed_for_it():
+    """Else its test would skip, and say nothing."""
+    pins = (ROOT / "constraints" / "newest.txt").read_text().split()
+    versions = dict(pin.split("==") for pin in pins)
+    held = budget.read()["versions"]
+    assert {name: versions[name] for name in held} == held
 
 
 def test_a_count_above_its_budget_is_named():

@@ -132,7 +132,7 @@ def test_the_plan_has_each_run_once_and_only_chooses():
         "mlp-wasserstein-A-sn-0",
         "mlp-wasserstein-A-sn-1",
     ]
-    with pytest.raises(UserError, match="fits none of the 26 runs: expected"):
+    with pytest.raises(UserError, match="fits none of the 43 runs: expected"):
         plan(("mlp",), QUICK, "^x$")
     with pytest.raises(UserError, match=r"--only \[ is no regular expression"):
         plan(("mlp",), QUICK, "[")
