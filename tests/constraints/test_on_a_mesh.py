@@ -215,8 +215,16 @@ def test_penalties_by_hand(name):
 
 
 def test_outputs_split_by_hand_have_no_inner_products():
-    params, specs = on_one_device("dense on out"), {"w": P(None, "b")}
+    kernel = on_one_device("dense on out")["w"]
+    params = {"v": kernel, "w": kernel, "x": kernel}
+    specs = {"v": P(None, "b"), "w": P(None, "b"), "x": P("a")}
     hand = sx.shard_map_kernels(specs, {".*": sx.Matrix()})
     penalty = functools.partial(sc.orthogonal_penalty, kernels=hand)
-    with pytest.raises(ValueError, match="w: got output units that are split over"):
+    with pytest.raises(ValueError, match="got") as caught:
         by_hand(penalty, (specs,), P(), checked=False)(params)
+    assert str(caught.value).splitlines() == [
+        f"{name}: got output units that are split over devices by hand; need all units "
+        "on each device: each is multiplied with each. Try: a spec that splits the "
+        "input side, or the penalty outside shard_map."
+        for name in ("v", "w")
+    ]
