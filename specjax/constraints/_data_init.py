@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
@@ -11,6 +12,7 @@ from jaxtyping import Array
 from specjax import _errors
 from specjax._kernels import Kernels, flax_kernels
 from specjax._linear_map import LinearMap
+from specjax._mesh import explicit_axes
 from specjax._tree import Path, join, named_leaves, replace_leaves
 from specjax._vectors import vector_dtype
 from specjax.constraints import _split
@@ -55,7 +57,6 @@ def wn_data_init(
             one message.
 
     Example:
-        >>> import jax
         >>> from specjax.constraints import wn_init
         >>> x = jax.random.normal(jax.random.key(0), (64, 3))
         >>> def outputs(params):
@@ -97,16 +98,24 @@ def _standardized(
             units = tuple(range(len(one), len(each)))
             variance = jnp.mean(variance, axis=units)
         factor = _inverse_root(variance)
-        gains[path] = (g * factor).astype(g.dtype)
+        gains[path] = _like(g * factor, g)
         beside = (*path[:-1], bias)
         if beside in held:
             old = jnp.asarray(held[beside])
             spread = jnp.expand_dims(factor, tuple(range(factor.ndim, old.ndim)))
-            biases[beside] = ((old - mean) * spread).astype(old.dtype)
+            biases[beside] = _like((old - mean) * spread, old)
     return {
         "g": replace_leaves(split["g"], gains),
         "v": replace_leaves(split["v"], biases),
     }
+
+
+def _like(new: Array, old: Array) -> Array:
+    """Returns the array in the dtype and the place of the old one."""
+    new = new.astype(old.dtype)
+    if not explicit_axes(old):
+        return new
+    return jax.sharding.reshard(new, jax.typeof(old).sharding)
 
 
 def _moments(output: Array, each: tuple[int, ...], n_batch: int) -> tuple[Array, Array]:
