@@ -2,6 +2,7 @@
 
 import functools
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -168,6 +169,9 @@ def test_bidirectional_divides_by_the_mean_of_both_norms():
     for way, sigma in (("forward", forward), ("backward", backward)):
         held = after[way]["Conv_0"]["kernel"]["sigma"]
         np.testing.assert_allclose(held, sigma, rtol=1e-3)
+    frozen = flax.core.freeze(state)
+    _, same_kind = apply(params, frozen)
+    assert jax.tree.structure(same_kind) == jax.tree.structure(frozen)
     small = {"Conv_0": {"kernel": kernel / 1000, "bias": jnp.ones(16)}}
     capped, _ = sc.bsn_apply(small, state, cap=True)
     jax.tree.map(np.testing.assert_array_equal, capped, small)
