@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import jax
@@ -19,15 +20,18 @@ def check_options(*, bound: Any = 1.0, n_steps: Any = 1) -> None:
 
     A traced bound passes. n_steps must be static.
     """
-    if not isinstance(bound, numbers.Real | jax.Array) or getattr(bound, "ndim", 0):
-        raise TypeError(_option("bound", bound, "one number", "bound=1.0"))
-    if not isinstance(bound, jax.core.Tracer) and not 0 < float(bound) < math.inf:
-        raise ValueError(_option("bound", bound, "a number above 0", "bound=1.0"))
+    _check_number("bound", bound, "a number above 0", lambda x: 0 < x < math.inf)
     if isinstance(n_steps, bool) or not isinstance(n_steps, numbers.Integral):
         raise TypeError(_option("n_steps", n_steps, "a static int", "n_steps=1"))
     if n_steps < 0:
         fix = "n_steps=0 to use u as it is"
         raise ValueError(_option("n_steps", n_steps, "0 or more", fix))
+
+
+def check_target(target: Any) -> None:
+    """Raises for a slope that is not a number of 0 or more; a traced one passes."""
+    need = "a finite number of 0 or more"
+    _check_number("target", target, need, lambda x: 0 <= x < math.inf)
 
 
 def check_flags(**flags: Any) -> None:
@@ -43,6 +47,15 @@ def check_norm(norm: Any) -> None:
     if norm not in NORMS:
         names = " or ".join(map(repr, NORMS))
         raise ValueError(_option("norm", repr(norm), names, 'norm="estimate"'))
+
+
+def _check_number(
+    name: str, value: Any, need: str, fits: Callable[[float], bool]
+) -> None:
+    if not isinstance(value, numbers.Real | jax.Array) or getattr(value, "ndim", 0):
+        raise TypeError(_option(name, value, "one number", f"{name}=1.0"))
+    if not isinstance(value, jax.core.Tracer) and not fits(float(value)):
+        raise ValueError(_option(name, value, need, f"{name}=1.0"))
 
 
 def _option(name: str, value: Any, need: str, fix: str) -> str:

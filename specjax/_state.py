@@ -72,9 +72,16 @@ def build(carried: Mapping[Path, Carried]) -> State:
 
 
 def read(
-    state: Any, kernels: Mapping[Path, tuple[Any, LinearMap]]
+    state: Any,
+    kernels: Mapping[Path, tuple[Any, LinearMap]],
+    made_by: str = "sn_init",
 ) -> dict[Path, Carried]:
     """Returns what the state holds for each kernel.
+
+    Args:
+        state: as `build` returns it.
+        kernels: each kernel and its linear map, by its path in the state.
+        made_by: the function that makes such a state, for messages.
 
     Raises:
         ValueError: if an entry is missing, left over, or of another shape or dtype;
@@ -91,7 +98,7 @@ def read(
             f"state {join(path)}",
             got=_errors.describe(held[path]) if path in held else "nothing",
             need=_errors.describe(need[path]) if path in need else "no such entry",
-            fix="state = sn_init(params) with the same kernels=...",
+            fix=f"state = {made_by}(params) with the same kernels=...",
         )
         for path in need | held
         if path not in held or path not in need or not _fits(held[path], need[path])

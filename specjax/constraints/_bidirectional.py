@@ -114,12 +114,12 @@ def bsn_apply(
     }
     params = replace_leaves(params, {path: one for path, (one, _) in applied.items()})
     if update_stats:
-        state = {
-            way: _state.write(
-                state[way], {p: new[i] for p, (_, new) in applied.items()}
-            )
+        new = {
+            (way, *path): new[i]
+            for path, (_, new) in applied.items()
             for i, way in enumerate(_WAYS)
         }
+        state = _state.write(state, new)
     return params, state
 
 
@@ -194,8 +194,10 @@ def _read(state: Any, both: _Both) -> dict[Path, tuple[Carried, ...]]:
             fix="state = bsn_init(params)",
         )
         raise TypeError(message)
-    held = [
-        _state.read(state[way], {p: (k, maps[i]) for p, (k, maps) in both.items()})
+    one_way = {
+        (way, *path): (kernel, maps[i])
+        for path, (kernel, maps) in both.items()
         for i, way in enumerate(_WAYS)
-    ]
-    return {path: tuple(one[path] for one in held) for path in both}
+    }
+    held = _state.read(state, one_way, "bsn_init")
+    return {path: tuple(held[way, *path] for way in _WAYS) for path in both}

@@ -58,7 +58,7 @@ def bjorck(
 
     Source: Bjorck and Bowie, "An Iterative Algorithm for Computing the Best Estimate of
     an Orthogonal Matrix" (1971); for layers Anil, Lucas and Grosse, "Sorting out
-    Lipschitz Function Approximation" (2019), equation 6.
+    Lipschitz Function Approximation" (2019).
     """
     check_options(n_steps=n_steps)
     _check_order(order)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
@@ -11,11 +12,12 @@ from jaxtyping import Array
 from specjax import _errors
 from specjax._kernels import Kernels, flax_kernels
 from specjax._linear_map import LinearMap
+from specjax._mesh import explicit_axes
 from specjax._tree import Path, join, named_leaves, replace_leaves
 from specjax._vectors import vector_dtype
 from specjax.constraints import _split
 from specjax.constraints._split import Split
-from specjax.constraints._units import number_shapes
+from specjax.constraints._units import all_number_shapes, number_shapes
 from specjax.constraints._weight_norm import wn_apply
 
 
@@ -50,11 +52,11 @@ def wn_data_init(
         units' variances.
 
     Raises:
-        ValueError, TypeError: as `wn_apply`, and if a kernel has no output, or several,
-            or one without its units.
+        ValueError, TypeError: as `wn_apply`, and if kernels have no output, or several,
+            or one without their units, or a bias of another shape; all of them in the
+            one message.
 
     Example:
-        >>> import jax
         >>> from specjax.constraints import wn_init
         >>> x = jax.random.normal(jax.random.key(0), (64, 3))
         >>> def outputs(params):
@@ -66,7 +68,7 @@ def wn_data_init(
 
     Source: Salimans and Kingma (2016), section 3, equations (5) and (6).
     """
-    found = _split.read(split, kernels, number_shapes, "wn_init")
+    found = _split.read(split, kernels, all_number_shapes, "wn_init")
     n_passes = sum(
         math.prod(v.shape[axis] for axis in linear_map.batch_axis)
         for v, _, linear_map in found.values()
@@ -74,7 +76,7 @@ def wn_data_init(
 
     def one_pass(_: Any, split: Split) -> Split:
         seen = named_leaves(outputs(wn_apply(split, kernels=kernels)))
-        found = _split.read(split, kernels, number_shapes, "wn_init")
+        found = _split.read(split, kernels, all_number_shapes, "wn_init")
         return _standardized(split, found, seen, bias)
 
     return lax.fori_loop(0, n_passes, one_pass, split)
@@ -87,25 +89,33 @@ def _standardized(
     bias: str,
 ) -> Split:
     gains, biases, held = {}, {}, named_leaves(split["v"])
+    _check(found, seen, held, bias)
     for path, (v, g, linear_map) in found.items():
-        each, one = number_shapes(path, v, linear_map)
-        mean, variance = _moments(
-            _output_of(path, seen, each, len(one)), each, len(one)
-        )
+        each, one = number_shapes(v, linear_map)
+        output = jnp.asarray(_outputs_of(path, seen)[0])
+        mean, variance = _moments(output, each, len(one))
         if g.shape == one:
             units = tuple(range(len(one), len(each)))
             variance = jnp.mean(variance, axis=units)
         factor = _inverse_root(variance)
-        gains[path] = (g * factor).astype(g.dtype)
+        gains[path] = _like(g * factor, g)
         beside = (*path[:-1], bias)
         if beside in held:
-            old = _checked_bias(beside, held[beside], each)
+            old = jnp.asarray(held[beside])
             spread = jnp.expand_dims(factor, tuple(range(factor.ndim, old.ndim)))
-            biases[beside] = ((old - mean) * spread).astype(old.dtype)
+            biases[beside] = _like((old - mean) * spread, old)
     return {
         "g": replace_leaves(split["g"], gains),
         "v": replace_leaves(split["v"], biases),
     }
+
+
+def _like(new: Array, old: Array) -> Array:
+    """Returns the array in the dtype and the place of the old one."""
+    new = new.astype(old.dtype)
+    if not explicit_axes(old):
+        return new
+    return jax.sharding.reshard(new, jax.typeof(old).sharding)
 
 
 def _moments(output: Array, each: tuple[int, ...], n_batch: int) -> tuple[Array, Array]:
@@ -123,35 +133,52 @@ def _inverse_root(variance: Array) -> Array:
     return jnp.where(usable, lax.rsqrt(jnp.where(usable, variance, 1)), 1)
 
 
-def _output_of(
-    path: Path, seen: Mapping[Path, Any], each: tuple[int, ...], n_batch: int
-) -> Array:
+def _outputs_of(path: Path, seen: Mapping[Path, Any]) -> list[Any]:
     layer = path[:-1]
-    below = [leaf for name, leaf in seen.items() if name[: len(layer)] == layer]
-    if len(below) == 1:
-        shape = jnp.shape(below[0])
-        n_units = len(each) - n_batch
-        ends = shape[:n_batch], shape[len(shape) - n_units :]
-        if len(shape) >= len(each) and ends == (each[:n_batch], each[n_batch:]):
-            return jnp.asarray(below[0])
-    message = _errors.complaint(
-        f"outputs {join(layer)}",
-        got=", ".join(map(_errors.describe, below)) or "nothing",
+    return [leaf for name, leaf in seen.items() if name[: len(layer)] == layer]
+
+
+def _check(
+    found: Mapping[Path, tuple[Array, Array, LinearMap]],
+    seen: Mapping[Path, Any],
+    held: Mapping[Path, Any],
+    bias: str,
+) -> None:
+    """Raises one ValueError for all outputs and biases that do not fit the kernels."""
+    complaints = []
+    for path, (v, _, linear_map) in found.items():
+        each, one = number_shapes(v, linear_map)
+        outputs, beside = _outputs_of(path, seen), (*path[:-1], bias)
+        if len(outputs) != 1 or not _has_units(outputs[0], each, len(one)):
+            complaints.append(_not_an_output(path, outputs, each, len(one)))
+        if beside in held and jnp.shape(held[beside]) != each:
+            complaints.append(_not_a_bias(beside, held[beside], each))
+    _errors.raise_together(ValueError, complaints)
+
+
+def _has_units(output: Any, each: tuple[int, ...], n_batch: int) -> bool:
+    shape = jnp.shape(output)
+    ends = shape[:n_batch], shape[len(shape) - len(each) + n_batch :]
+    return len(shape) >= len(each) and ends == (each[:n_batch], each[n_batch:])
+
+
+def _not_an_output(
+    path: Path, outputs: list[Any], each: tuple[int, ...], n_batch: int
+) -> str:
+    return _errors.complaint(
+        f"outputs {join(path[:-1])}",
+        got=", ".join(map(_errors.describe, outputs)) or "nothing",
         need=f"one array for the kernel {join(path)}, {list(each[:n_batch])} in front "
         f"and {list(each[n_batch:])} last",
         fix="outputs=lambda params: {'Dense_0': x @ params['Dense_0']['kernel']}, or "
         "the intermediates of model.apply(..., capture_intermediates=True)",
     )
-    raise ValueError(message)
 
 
-def _checked_bias(path: Path, leaf: Any, each: tuple[int, ...]) -> Array:
-    if jnp.shape(leaf) == each:
-        return jnp.asarray(leaf)
-    message = _errors.complaint(
+def _not_a_bias(path: Path, leaf: Any, each: tuple[int, ...]) -> str:
+    return _errors.complaint(
         join(path),
         got=_errors.describe(leaf),
         need=f"a bias of shape {each}, one number for each unit",
         fix="bias='the name of the layer's bias'",
     )
-    raise ValueError(message)

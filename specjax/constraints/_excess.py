@@ -66,7 +66,7 @@ def _derivative(method, primals, tangents):
     """The derivative of a function of the singular values, by an SVD.
 
     Source: Noferini, "A Formula for the Frechet Derivative of a Generalized Matrix
-    Function" (2017), Theorem 3.1 (after Daleckii and Krein).
+    Function" (2017), after Daleckii and Krein.
     """
     (matrix, bound), (change, of_bound) = primals, tangents
     left, values, right = lax.stop_gradient(jnp.linalg.svd(matrix, full_matrices=False))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from specjax import _errors
-from specjax._options import check_flags
+from specjax._options import check_flags, check_target
 from specjax._vectors import vector_dtype
 from specjax.constraints._root import root
 
@@ -59,11 +59,12 @@ def gradient_penalty(
     Args:
         critic: from a batch of samples to their scores, (n,) or (n, 1).
         x: where the gradient is taken; for WGAN-GP see `between`.
-        target: the slope, in scores per unit of x.
+        target: the slope, in scores per unit of x; may be traced.
         one_sided: penalize only what is steeper.
 
     Raises:
-        ValueError, TypeError: as `gradient_norms`.
+        ValueError, TypeError: as `gradient_norms`, and for a target that is not one
+            finite number of 0 or more.
 
     Example:
         >>> x = jnp.ones((5, 4))
@@ -78,6 +79,7 @@ def gradient_penalty(
     (3); section 4 on the one-sided form.
     """
     check_flags(one_sided=one_sided)
+    check_target(target)
     excess = gradient_norms(critic, x) - target
     return jnp.mean(jnp.square(jnp.maximum(excess, 0) if one_sided else excess))
 
@@ -93,6 +95,7 @@ def between(
         fake: as many of the generator.
 
     Raises:
+        TypeError: if they are not arrays of floats.
         ValueError: if their shapes differ.
 
     Example:
@@ -102,6 +105,7 @@ def between(
 
     Source: Gulrajani et al. (2017), Algorithm 1, line 6.
     """
+    _check_floats(real=real, fake=fake)
     if jnp.shape(real) != jnp.shape(fake):
         message = _errors.complaint(
             "fake",
@@ -193,10 +197,7 @@ def r2(critic: Critic, fake: Float[Array, "n ..."]) -> Float[Array, ""]:
 
 def _squares(critic: Critic, x: Array) -> Array:
     """Returns the squared norm of each sample's gradient."""
-    if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.floating):
-        got, need = _errors.describe(x), "an array of floats to differentiate in"
-        fix = "x.astype(jnp.float32)"
-        raise TypeError(_errors.complaint("x", got=got, need=need, fix=fix))
+    _check_floats(x=x)
 
     def total(x: Array) -> Array:
         scores = critic(x)
@@ -206,6 +207,20 @@ def _squares(critic: Critic, x: Array) -> Array:
     gradient = jax.grad(total)(x)
     wide = gradient.astype(vector_dtype(gradient.dtype))
     return jnp.sum(jnp.square(wide), axis=tuple(range(1, x.ndim)))
+
+
+def _check_floats(**arrays: Any) -> None:
+    complaints = [
+        _errors.complaint(
+            name,
+            got=_errors.describe(x),
+            need="an array of floats to differentiate in",
+            fix=f"{name}.astype(jnp.float32)",
+        )
+        for name, x in arrays.items()
+        if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.floating)
+    ]
+    _errors.raise_together(TypeError, complaints)
 
 
 def _check_scores(scores: Any, x: Array) -> None:

@@ -29,7 +29,7 @@ def maxmin(x: Shaped[Array, " *shape"], axis: int = -1) -> Shaped[Array, " *shap
         [2. 1. 5. 4.]
 
     Source: Chernodub and Nowicki, "Norm-preserving Orthogonal Permutation Linear Unit
-    Activation Functions (OPLU)" (2016); Anil et al. (2019), section 4.
+    Activation Functions (OPLU)" (2016); Anil et al. (2019).
     """
     groups, axis = _grouped(x, 2, axis)
     first, second = (jnp.take(groups, i, axis=axis + 1) for i in (0, 1))
@@ -61,7 +61,7 @@ def group_sort(
         [1. 2. 3. 7. 8. 9.]
 
     Source: Anil, Lucas and Grosse, "Sorting out Lipschitz Function Approximation"
-    (2019), section 4.
+    (2019).
     """
     groups, axis = _grouped(x, group_size, axis)
     return _sorted(groups, axis + 1).reshape(x.shape)

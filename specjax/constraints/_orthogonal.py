@@ -14,10 +14,10 @@ from specjax import _errors
 from specjax._kernels import Kernels, flax_kernels, select
 from specjax._linear_map import LinearMap
 from specjax._mesh import explicit_axes, shards_of, summed
-from specjax._tree import Path, join
+from specjax._tree import join
 from specjax._vectors import vector_dtype
 from specjax.constraints._over_stack import over_stack
-from specjax.constraints._units import check_units, out_axes
+from specjax.constraints._units import Selected, check_units, out_axes
 
 FORMS = ("off_diagonal", "squared", "absolute")
 
@@ -66,11 +66,13 @@ def orthogonal_penalty(
         names = " or ".join(map(repr, FORMS))
         fix = "form='off_diagonal'"
         raise ValueError(_errors.complaint("form", got=repr(form), need=names, fix=fix))
-    penalties = []
-    for path, (kernel, linear_map) in select(params, kernels).items():
-        check_units(path, linear_map)
-        _check_whole_outputs(path, linear_map)
-        penalties.append(_penalty(jnp.asarray(kernel), linear_map, form))
+    selected = select(params, kernels)
+    check_units(selected)
+    _check_whole_outputs(selected)
+    penalties = (
+        _penalty(jnp.asarray(kernel), linear_map, form)
+        for kernel, linear_map in selected.values()
+    )
     return functools.reduce(operator.add, penalties)
 
 
@@ -124,12 +126,15 @@ def _diagonal(gram: Array, n_batch: int) -> Array:
     return same.astype(gram.real.dtype)
 
 
-def _check_whole_outputs(path: Path, linear_map: LinearMap) -> None:
-    if shards_of(linear_map.one()).over_y:
-        message = _errors.complaint(
+def _check_whole_outputs(kernels: Selected) -> None:
+    complaints = [
+        _errors.complaint(
             join(path) or "kernel",
             got="output units that are split over devices by hand",
             need="all units on each device: each is multiplied with each",
             fix="a spec that splits the input side, or the penalty outside shard_map",
         )
-        raise ValueError(message)
+        for path, (_, linear_map) in kernels.items()
+        if shards_of(linear_map.one()).over_y
+    ]
+    _errors.raise_together(ValueError, complaints)

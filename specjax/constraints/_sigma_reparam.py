@@ -13,7 +13,7 @@ from specjax._state import State
 from specjax._tree import Path, replace_leaves
 from specjax.constraints import _split
 from specjax.constraints._split import Split
-from specjax.constraints._units import times
+from specjax.constraints._units import NumberShapes, Selected, times
 
 
 def sr_init(
@@ -44,7 +44,7 @@ def sr_init(
         3.0
 
     Source: Zhai et al., "Stabilizing Transformer Training by Preventing Attention
-    Entropy Collapse" (2023), section 3.2.
+    Entropy Collapse" (2023).
     """
     state = sn_init(params, kernels=kernels, key=key)
     gains = {}
@@ -92,7 +92,7 @@ def sr_apply(
         [[6. 0.]
          [0. 4.]]
 
-    Source: Zhai et al. (2023), section 3.2.
+    Source: Zhai et al. (2023).
     """
     found = _read(split, kernels)
     params, state = sn_apply(
@@ -125,11 +125,11 @@ def _read(split: Any, kernels: Kernels) -> dict[Path, tuple[Array, Array, Linear
     return _split.read(split, kernels, _one_each, "sr_init")
 
 
-def _one_each(
-    path: Path, kernel: Any, linear_map: LinearMap
-) -> tuple[tuple[int, ...], ...]:
-    del path
-    return (tuple(kernel.shape[axis] for axis in linear_map.batch_axis),)
+def _one_each(kernels: Selected) -> dict[Path, NumberShapes]:
+    return {
+        path: (tuple(kernel.shape[axis] for axis in linear_map.batch_axis),)
+        for path, (kernel, linear_map) in kernels.items()
+    }
 
 
 def _times_gains(

@@ -14,9 +14,10 @@ from specjax import _errors
 from specjax._kernels import Kernels, select
 from specjax._linear_map import LinearMap
 from specjax._tree import Path, join, named_leaves
+from specjax.constraints._units import NumberShapes, Selected
 
 Split: TypeAlias = dict[str, Any]
-Shapes: TypeAlias = Callable[[Path, Any, LinearMap], tuple[tuple[int, ...], ...]]
+Shapes: TypeAlias = Callable[[Selected], dict[Path, NumberShapes]]
 
 
 def build(params: Any, gains: Mapping[Path, Array]) -> Split:
@@ -40,7 +41,7 @@ def read(
     Args:
         split: as `build` returns it.
         kernels: as it was made with.
-        shapes: returns the shapes that a kernel's gain may have.
+        shapes: returns the shapes that each kernel's gain may have.
         made_by: the function that makes such a tree, for messages.
 
     Raises:
@@ -51,7 +52,7 @@ def read(
     if not isinstance(split, Mapping) or set(split) != {"g", "v"}:
         raise TypeError(_not_split(split, made_by))
     selected, held = select(split["v"], kernels), named_leaves(split["g"])
-    need = {path: shapes(path, kernel, m) for path, (kernel, m) in selected.items()}
+    need = shapes(selected)
     complaints = [
         _errors.complaint(
             f"g {join(path)}",
@@ -69,13 +70,13 @@ def read(
     }
 
 
-def _fits(gain: Any, shapes: tuple[tuple[int, ...], ...]) -> bool:
+def _fits(gain: Any, shapes: NumberShapes) -> bool:
     dtype = getattr(gain, "dtype", None)
     floats = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
     return floats and gain.shape in shapes
 
 
-def _needed(shapes: tuple[tuple[int, ...], ...] | None) -> str:
+def _needed(shapes: NumberShapes | None) -> str:
     if shapes is None:
         return "no such entry"
     unique = dict.fromkeys("[" + ",".join(map(str, shape)) + "]" for shape in shapes)

@@ -1,6 +1,7 @@
 """The output units of a kernel: their axes, their norms, and a number for each."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
@@ -14,17 +15,23 @@ from specjax._tree import Path, join
 from specjax._vectors import vector_dtype
 from specjax.constraints._root import root
 
+Selected: TypeAlias = Mapping[Path, tuple[Any, LinearMap]]
+NumberShapes: TypeAlias = tuple[tuple[int, ...], ...]
 
-def check_units(path: Path, linear_map: LinearMap) -> None:
-    """Raises a TypeError for a map that does not say which axes are its outputs."""
-    if not isinstance(linear_map, Matrix | Conv):
-        message = _errors.complaint(
+
+def check_units(kernels: Selected) -> None:
+    """Raises a TypeError that lists the maps that do not name their output axes."""
+    complaints = [
+        _errors.complaint(
             join(path) or "kernel",
             got=f"{linear_map!r}",
             need="a Matrix or a Conv, which name the axes of the output units",
             fix="specjax.Matrix(out_axis=...)",
         )
-        raise TypeError(message)
+        for path, (_, linear_map) in kernels.items()
+        if not isinstance(linear_map, Matrix | Conv)
+    ]
+    _errors.raise_together(TypeError, complaints)
 
 
 def out_axes(linear_map: LinearMap, ndim: int) -> tuple[int, ...]:
@@ -40,15 +47,18 @@ def out_axes(linear_map: LinearMap, ndim: int) -> tuple[int, ...]:
     return (channels[0 if transposed else 1],)
 
 
-def number_shapes(
-    path: Path, kernel: Any, linear_map: LinearMap
-) -> tuple[tuple[int, ...], ...]:
-    """Returns the shapes of a number for each unit, and of one for each kernel.
+def all_number_shapes(kernels: Selected) -> dict[Path, NumberShapes]:
+    """Returns the `number_shapes` of every kernel.
 
     Raises:
         TypeError: as `check_units`.
     """
-    check_units(path, linear_map)
+    check_units(kernels)
+    return {path: number_shapes(*one) for path, one in kernels.items()}
+
+
+def number_shapes(kernel: Any, linear_map: LinearMap) -> NumberShapes:
+    """Returns the shapes of a number for each unit, and of one for each kernel."""
     batch = linear_map.batch_axis
     out = out_axes(linear_map, kernel.ndim)
     each = tuple(kernel.shape[axis] for axis in batch)

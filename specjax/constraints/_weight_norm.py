@@ -13,7 +13,7 @@ from specjax._options import check_flags
 from specjax._tree import replace_leaves
 from specjax.constraints import _split
 from specjax.constraints._split import Split
-from specjax.constraints._units import check_units, norms, number_shapes, times
+from specjax.constraints._units import all_number_shapes, check_units, norms, times
 
 
 def wn_init(
@@ -52,10 +52,12 @@ def wn_init(
     Source: Salimans and Kingma, "Weight Normalization" (2016), equation (2).
     """
     check_flags(per_unit=per_unit)
-    gains = {}
-    for path, (kernel, linear_map) in select(params, kernels).items():
-        check_units(path, linear_map)
-        gains[path] = _norms(jnp.asarray(kernel), linear_map, per_unit)
+    selected = select(params, kernels)
+    check_units(selected)
+    gains = {
+        path: _norms(jnp.asarray(kernel), linear_map, per_unit)
+        for path, (kernel, linear_map) in selected.items()
+    }
     return _split.build(params, gains)
 
 
@@ -86,7 +88,7 @@ def wn_apply(split: Any, *, kernels: Kernels = flax_kernels) -> Any:
 
     Source: Salimans and Kingma (2016), equations (2) and (3).
     """
-    found = _split.read(split, kernels, number_shapes, "wn_init")
+    found = _split.read(split, kernels, all_number_shapes, "wn_init")
     merged = {
         path: _merged(v, g, linear_map) for path, (v, g, linear_map) in found.items()
     }

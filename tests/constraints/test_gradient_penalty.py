@@ -11,6 +11,7 @@ from jax.test_util import check_grads
 
 import specjax as sx
 from specjax import constraints as sc
+from specjax.constraints import _gradient_penalty
 from tests.cases import enable_x64
 
 
@@ -252,3 +253,42 @@ def test_bad_input():
     ints = jnp.ones((4, 3), int)
     text = text_of(TypeError, lambda: inspect.unwrap(sc.r1)(quadratic(np.eye(3)), ints))
     assert text.startswith("x: got int32[4,3]; need an array of floats")
+
+
+def test_samples_of_integers_are_all_in_one_message(monkeypatch):
+    # Without the tests' own check of kinds, which would be first.
+    between, wgan_gp = inspect.unwrap(sc.between), inspect.unwrap(sc.wgan_gp)
+    monkeypatch.setattr(_gradient_penalty, "between", between)
+    key, critic = jax.random.key(0), quadratic(np.eye(3))
+    ints = jnp.ones((4, 3), int)
+    lines = [
+        f"{name}: got int32[4,3]; need an array of floats to differentiate in. Try: "
+        f"{name}.astype(jnp.float32)."
+        for name in ("real", "fake")
+    ]
+    for call in (
+        lambda real, fake: between(key, real, fake),
+        lambda real, fake: wgan_gp(critic, real, fake, key),
+    ):
+        text = text_of(TypeError, lambda c=call: c(ints, ints))
+        assert text.splitlines() == lines
+        text = text_of(TypeError, lambda c=call: c(jnp.ones((4, 3)), ints))
+        assert text.splitlines() == lines[1:]
+
+
+def test_a_target_that_is_no_slope():
+    penalty = inspect.unwrap(sc.gradient_penalty)
+    x, critic = jnp.full((4, 3), 2.0), quadratic(np.eye(3))
+    for bad in (-0.5, np.nan, np.inf, jnp.float32(-1)):
+        text = text_of(ValueError, lambda t=bad: penalty(critic, x, target=t))
+        assert text == (
+            f"target: got {bad}; need a finite number of 0 or more. Try: target=1.0."
+        )
+    for bad in ("1", jnp.ones(4)):
+        text = text_of(TypeError, lambda t=bad: penalty(critic, x, target=t))
+        assert text == f"target: got {bad}; need one number. Try: target=1.0."
+    # Zero is a slope, and a traced one is not looked at.
+    np.testing.assert_allclose(penalty(critic, x, target=0), 12, rtol=1e-6)
+    traced = jax.jit(lambda target: penalty(critic, x, target=target))
+    want = (np.sqrt(12) + 1) ** 2
+    np.testing.assert_allclose(traced(-1.0), want, rtol=1e-6)

@@ -229,6 +229,31 @@ def test_nnx_over_devices_bias_and_axis():
     np.testing.assert_allclose(bare(X), X - X.mean((0, 1)), atol=2e-6)
 
 
+@pytest.mark.parametrize("how", ["jax", "nnx"])
+def test_nnx_inside_a_shard_map(how):
+    layer = specjax.nnx.MeanOnlyBatchNorm(
+        6, axis_name="data", momentum=0.0, rngs=nnx.Rngs(0)
+    )
+    over = functools.partial(
+        jax.shard_map if how == "jax" else nnx.shard_map,
+        mesh=jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,)),
+        in_specs=(P(), P("data")),
+    )
+    if how == "nnx":
+        y = nnx.jit(over(lambda layer, x: layer(x), out_specs=P("data")))(layer, X)
+    else:
+        graphdef, state = nnx.split(layer)
+
+        def apply(state, x):
+            layer = nnx.merge(graphdef, state)
+            return layer(x), nnx.state(layer)
+
+        y, state = jax.jit(over(apply, out_specs=(P("data"), P())))(state, X)
+        nnx.update(layer, state)
+    np.testing.assert_allclose(y, X - X.mean((0, 1)), atol=2e-6)
+    np.testing.assert_allclose(layer.mean[...], X.mean((0, 1)), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [

@@ -148,6 +148,66 @@ def test_penalties_and_activations_of_a_sharded_batch(kind):
 
 
 @both_kinds
+def test_losses_of_a_sharded_batch_of_scores(kind):
+    scores = 2 * jax.random.normal(jax.random.key(0), (2, 8, 3))
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def compute(scores):
+        found = [
+            one
+            for loss in (sc.non_saturating, sc.hinge, sc.wasserstein)
+            for one in (loss.critic(*scores), loss.generator(scores[1]))
+        ]
+        return sum(i * one for i, one in enumerate(found, 1)), found
+
+    want = compute(tuple(scores))
+    with jax.set_mesh(make_mesh(kind)):
+        place = NamedSharding(make_mesh(kind), P("a", None))
+        scores = jax.device_put(tuple(scores), place)
+        got = compute(scores)
+    close(got, want, 1e-5)
+    for one, gradient in zip(scores, got[1], strict=True):
+        assert gradient.sharding.is_equivalent_to(one.sharding, 2)
+
+
+@both_kinds
+@pytest.mark.parametrize("bias", [P("b"), P()])
+def test_first_values_from_a_sharded_batch(kind, bias):
+    x = jax.random.normal(jax.random.key(0), (16, 6)) + 1
+    params = {
+        "a": {"kernel": jax.random.normal(jax.random.key(1), (6, 8))},
+        "b": {
+            "kernel": jax.random.normal(jax.random.key(2), (8, 12)),
+            "bias": jnp.ones(12),
+        },
+    }
+    specs = {"a": {"kernel": P()}, "b": {"kernel": P(None, "b"), "bias": bias}}
+
+    @jax.jit
+    def compute(params, x):
+        def outputs(params):
+            first = x @ params["a"]["kernel"]
+            second = jnp.sin(first) @ params["b"]["kernel"] + params["b"]["bias"]
+            return {"a": first, "b": second}
+
+        split = sc.wn_data_init(sc.wn_init(params), outputs)
+        return split, outputs(sc.wn_apply(split))
+
+    want = compute(params, x)
+    np.testing.assert_allclose(want[1]["b"].std(0), 1, rtol=1e-4)
+    mesh = make_mesh(kind)
+    with jax.set_mesh(mesh):
+        place = functools.partial(NamedSharding, mesh)
+        params = jax.device_put(params, jax.tree.map(place, specs))
+        got = compute(params, jax.device_put(x, place(P("a", None))))
+    close(got, want, 2e-5)
+    if kind is AxisType.Explicit:
+        types = functools.partial(jax.tree.map, jax.typeof)
+        assert types(got[0]["v"]) == types(params)
+
+
+@both_kinds
 @pytest.mark.parametrize("spec", [P("a", None, "b"), P(None, None, "b")])
 def test_activations_of_sharded_features(kind, spec):
     x = jax.random.normal(jax.random.key(0), (4, 3, 16))
@@ -197,6 +257,71 @@ def test_weight_norm_by_hand(name):
 
 
 @splits
+def test_bidirectional_by_hand():
+    name = "conv on both"
+    params, specs = on_one_device(name), {"w": BY_HAND[name]}
+    maps = {"forward": sx.Matrix(), "backward": sx.Matrix(out_axis=-2)}
+    plain = {way: {".*": linear_map} for way, linear_map in maps.items()}
+    hand = {way: sx.shard_map_kernels(specs, rule) for way, rule in plain.items()}
+    direction = on_one_device(name, 4)
+
+    def compute(params, state, direction, rules=hand, total=sum_over("a", "b")):
+        rules = {"kernels": rules["forward"], "backward": rules["backward"]}
+
+        def loss(params):
+            after, new = sc.bsn_apply(params, state, n_steps=2, **rules)
+            return total(jnp.sum(after["w"] * direction["w"])), (after, new)
+
+        gradient, (after, new) = jax.grad(loss, has_aux=True)(params)
+        return (gradient, after, sc.bsn_fuse(params, state, **rules)), new
+
+    state = sc.bsn_init(params, kernels=plain["forward"], backward=plain["backward"])
+    state_specs = {
+        way: sx.state_specs(params, specs, kernels=rule) for way, rule in plain.items()
+    }
+    split = by_hand(compute, (specs, state_specs, specs), ((specs,) * 3, state_specs))
+    got = split(params, state, direction)
+    alone = functools.partial(compute, rules=plain, total=lambda loss: loss)
+    want = jax.jit(alone)(params, state, direction)
+    close(got, want, 1e-5)
+
+
+@splits
+@pytest.mark.parametrize("name", ["dense on both", "experts on batch and out"])
+def test_reparametrization_by_hand(name):
+    params, specs = on_one_device(name), {"w": BY_HAND[name]}
+    rule, direction = {".*": CASES[name].linear_map}, on_one_device(name, 4)
+    hand = sx.shard_map_kernels(specs, rule)
+
+    def compute(split, state, direction, kernels=hand, total=sum_over("a", "b")):
+        def loss(split):
+            after, new = sc.sr_apply(split, state, kernels=kernels, n_steps=2)
+            return total(jnp.sum(after["w"] * direction["w"])), (after, new)
+
+        gradient, (after, new) = jax.grad(loss, has_aux=True)(split)
+        return gradient, new, (after, sc.sr_fuse(split, state, kernels=kernels))
+
+    split, state = sc.sr_init(params, kernels=rule)
+    split["g"]["w"] = 2 * split["g"]["w"] + 1
+    state_specs = sx.state_specs(params, specs, kernels=rule)
+    split_specs = {"g": {"w": state_specs["w"]["sigma"]}, "v": specs}
+    got = by_hand(
+        compute,
+        (split_specs, state_specs, specs),
+        (split_specs, state_specs, (specs, specs)),
+    )(split, state, direction)
+    alone = functools.partial(compute, kernels=rule, total=lambda loss: loss)
+    close(got, jax.jit(alone)(split, state, direction), 1e-5)
+    init = functools.partial(sc.sr_init, kernels=hand)
+    started = by_hand(init, (specs,), (split_specs, state_specs))(params)
+    close(started[0], sc.sr_init(params, kernels=rule)[0], 1e-5)
+
+
+def sum_over(*names):
+    return functools.partial(jax.lax.psum, axis_name=names)
+
+
+@splits
 @pytest.mark.parametrize("name", ["dense on in", "experts on batch"])
 def test_penalties_by_hand(name):
     params = on_one_device(name)
@@ -215,8 +340,16 @@ def test_penalties_by_hand(name):
 
 
 def test_outputs_split_by_hand_have_no_inner_products():
-    params, specs = on_one_device("dense on out"), {"w": P(None, "b")}
+    kernel = on_one_device("dense on out")["w"]
+    params = {"v": kernel, "w": kernel, "x": kernel}
+    specs = {"v": P(None, "b"), "w": P(None, "b"), "x": P("a")}
     hand = sx.shard_map_kernels(specs, {".*": sx.Matrix()})
     penalty = functools.partial(sc.orthogonal_penalty, kernels=hand)
-    with pytest.raises(ValueError, match="w: got output units that are split over"):
+    with pytest.raises(ValueError, match="got") as caught:
         by_hand(penalty, (specs,), P(), checked=False)(params)
+    assert str(caught.value).splitlines() == [
+        f"{name}: got output units that are split over devices by hand; need all units "
+        "on each device: each is multiplied with each. Try: a spec that splits the "
+        "input side, or the penalty outside shard_map."
+        for name in ("v", "w")
+    ]

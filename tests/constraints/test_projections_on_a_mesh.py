@@ -5,12 +5,14 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import specjax as sx
 from specjax import constraints
+from specjax.optax import clip_weights, keep_projected
 from tests.test_mesh import collectives, make_mesh
 
 STACK = sx.Matrix(batch_axis=0)
@@ -81,6 +83,37 @@ def test_a_stack_stays_split_and_the_hammer_moves_no_kernel(kind):
         assert max(size for _, size in found) < dense["w"].nbytes / 2
         gathered = all_of("dense", ("polar",)).lower(dense).compile().as_text()
         assert "all-gather" in gathered
+
+
+@jax.jit
+def updated(params, grads):
+    """Returns the params after an update that ends in a box, and in a ball."""
+    rule = {".*": sx.Matrix()}
+    ball = functools.partial(keep_projected, constraints.project_spectral_ball)
+    after = {}
+    for name, link in {
+        "box": clip_weights(0.7, kernels=rule),
+        "ball": ball(bound=0.8, kernels=rule),
+    }.items():
+        tx = optax.chain(optax.sgd(0.1), link)
+        updates, _ = tx.update(grads, tx.init(params), params)
+        after[name] = optax.apply_updates(params, updates)
+    return after
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_updates_that_end_in_a_set(kind):
+    grads = {"w": jax.random.normal(jax.random.key(4), CASES["dense"][0])}
+    want, mesh = updated(plain("dense"), grads), make_mesh(kind)
+    assert np.abs(want["box"]["w"]).max() == pytest.approx(0.7, abs=1e-6)
+    with jax.set_mesh(mesh):
+        place = NamedSharding(mesh, CASES["dense"][2])
+        params, grads = jax.device_put((plain("dense"), grads), place)
+        got = updated(params, grads)
+    for name, found in got.items():
+        assert jax.typeof(found["w"]) == jax.typeof(params["w"])
+        assert found["w"].sharding.is_equivalent_to(place, 2)
+        np.testing.assert_allclose(found["w"], want[name]["w"], atol=2e-5)
 
 
 def test_inside_a_shard_map():

@@ -103,9 +103,14 @@ def test_bad_input():
         "form: got 'l1'; need 'off_diagonal' or 'squared' or 'absolute'. Try: "
         "form='off_diagonal'."
     )
-    own = {".*": Own()}
-    text = text_of(TypeError, lambda: orthogonal_penalty(params, kernels=own))
-    assert text.startswith("Dense_0/kernel: got <tests.cases.Own")
+    own = {"Dense_[01].*": Own(), ".*": sx.Matrix()}
+    three = {f"Dense_{i}": params["Dense_0"] for i in range(3)}
+    text = text_of(TypeError, lambda: orthogonal_penalty(three, kernels=own))
+    assert text.splitlines() == [
+        f"Dense_{i}/kernel: got {own['Dense_[01].*']!r}; need a Matrix or a Conv, "
+        "which name the axes of the output units. Try: specjax.Matrix(out_axis=...)."
+        for i in range(2)
+    ]
     for function in (orthogonal_penalty, lambda p: spectral_penalty(p, {})):
         text = text_of(ValueError, lambda f=function: f({"a": jnp.ones(3)}))
         assert "no kernel among 1 leaves" in text

@@ -2,6 +2,7 @@
 
 import functools
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -168,6 +169,9 @@ def test_bidirectional_divides_by_the_mean_of_both_norms():
     for way, sigma in (("forward", forward), ("backward", backward)):
         held = after[way]["Conv_0"]["kernel"]["sigma"]
         np.testing.assert_allclose(held, sigma, rtol=1e-3)
+    frozen = flax.core.freeze(state)
+    _, same_kind = apply(params, frozen)
+    assert jax.tree.structure(same_kind) == jax.tree.structure(frozen)
     small = {"Conv_0": {"kernel": kernel / 1000, "bias": jnp.ones(16)}}
     capped, _ = sc.bsn_apply(small, state, cap=True)
     jax.tree.map(np.testing.assert_array_equal, capped, small)
@@ -294,8 +298,20 @@ def test_rules_and_states_that_do_not_fit_each_other():
             sc.bsn_apply(good, state)
     state = sc.bsn_init(good)
     swapped = {"forward": state["backward"], "backward": state["forward"]}
-    with pytest.raises(ValueError, match="state Conv_0/kernel/u: got float32"):
-        sc.bsn_fuse(good, swapped)
+    need = {"forward": (2, 3), "backward": (3, 2)}
+    for call in (sc.bsn_apply, sc.bsn_fuse):
+        with pytest.raises(ValueError, match="got") as caught:
+            call(good, swapped)
+        assert str(caught.value).splitlines() == [
+            f"state {way}/Conv_0/kernel/{entry}: got float32[{was}]; need "
+            f"float32[{size}]. Try: state = bsn_init(params) with the same kernels=...."
+            for way, (was, size) in need.items()
+            for entry in ("u", "u2")
+        ]
+    state["backward"]["Conv_1"] = state["forward"]["Conv_0"]
+    with pytest.raises(ValueError, match="state backward/Conv_1/kernel/u: got float32"):
+        sc.bsn_apply(good, state)
+    del state["backward"]["Conv_1"]
     with pytest.raises(ValueError, match="bound: got 0; need"):
         sc.bsn_apply(good, state, bound=0)
 

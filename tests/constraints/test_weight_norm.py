@@ -354,15 +354,27 @@ def test_bad_input():
     ]
     ints = {"g": {"Dense_0": {"kernel": jnp.ones(3, int)}}, "v": params}
     assert "got int32[3]; need floats" in text_of(ValueError, lambda: wn_apply(ints))
-    own = {".*kernel": Own()}
+    text = text_of(ValueError, lambda: wn_init({"a": jnp.ones(3)}))
+    assert "no kernel among 1 leaves" in text
+
+
+def test_all_maps_without_units_are_in_one_message():
+    layer = {"kernel": jnp.ones((2, 3))}
+    params = {"a": layer, "b": layer, "c": layer}
+    split, map_of_b = wn_init(params), Own()
+    own = {"a/kernel": Own(), "b/kernel": map_of_b, "c/kernel": sx.Matrix()}
     for call in (
         lambda: wn_init(params, kernels=own),
         lambda: wn_apply(split, kernels=own),
+        lambda: wn_fuse(split, kernels=own),
+        lambda: wn_data_init(split, dict, kernels=own),
     ):
-        text = text_of(TypeError, call)
-        assert text.startswith("Dense_0/kernel: got <tests.cases.Own")
-    text = text_of(ValueError, lambda: wn_init({"a": jnp.ones(3)}))
-    assert "no kernel among 1 leaves" in text
+        lines = text_of(TypeError, call).splitlines()
+        assert [line.split(": got ")[0] for line in lines] == ["a/kernel", "b/kernel"]
+        assert lines[1] == (
+            f"b/kernel: got {map_of_b!r}; need a Matrix or a Conv, which name the axes "
+            "of the output units. Try: specjax.Matrix(out_axis=...)."
+        )
 
 
 class Net(nn.Module):
@@ -452,6 +464,30 @@ def test_data_init_refuses_outputs_that_it_can_not_read():
         lambda: wn_data_init(split, lambda _: {"Dense_0": jnp.ones((4, 3))}),
     )
     assert text.startswith("Dense_0/bias: got float32[1,3]; need a bias of shape (3,)")
+
+
+def test_all_layers_that_data_init_can_not_read_are_in_one_message():
+    kernel = jnp.ones((2, 3))
+    params = {
+        "a": {"kernel": kernel, "bias": jnp.ones(2)},
+        "b": {"kernel": kernel, "bias": jnp.ones(3)},
+        "c": {"kernel": kernel},
+    }
+    split = wn_init(params)
+    outputs = {"a": jnp.ones((4, 3)), "b": jnp.ones((4, 2))}
+    text = text_of(ValueError, lambda: wn_data_init(split, lambda _: outputs))
+    fix = (
+        "Try: outputs=lambda params: {'Dense_0': x @ params['Dense_0']['kernel']}, or "
+        "the intermediates of model.apply(..., capture_intermediates=True)."
+    )
+    assert text.splitlines() == [
+        "a/bias: got float32[2]; need a bias of shape (3,), one number for each unit. "
+        "Try: bias='the name of the layer's bias'.",
+        "outputs b: got float32[4,2]; need one array for the kernel b/kernel, [] in "
+        f"front and [3] last. {fix}",
+        "outputs c: got nothing; need one array for the kernel c/kernel, [] in front "
+        f"and [3] last. {fix}",
+    ]
 
 
 def test_nnx_state_and_its_gradient():
