@@ -14,7 +14,7 @@ from benchmarks.rivals.field import FIELD
 from benchmarks.rivals.nets import COUNTED
 
 FILE = Path(__file__).parents[1] / "budget.json"
-COUNTS = ("bytes", "fusions", "instructions", "temporary_bytes")
+COUNTS = ("flops", "bytes", "fusions", "instructions", "temporary_bytes")
 COMPILERS = ("jax", "jaxlib", "libtpu")
 
 Budget = dict[str, Any]
@@ -43,6 +43,7 @@ HELD = (
     Held("tpu", "resnet_d_512", 2, _FUNCTIONS),
     Held("tpu", "resnet_d_512", 1, _WRAPPER),
     Held("cpu", "mlp", 1, _FUNCTIONS + _WRAPPER),
+    Held("cpu", "mlp60", 1, _FUNCTIONS + _WRAPPER),
 )
 
 

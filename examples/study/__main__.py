@@ -2,7 +2,7 @@
 
     python -m examples.study [COMMAND] --dataset mnist --data-dir FOLDER [--quick]
 
-Device and time: 2 cores of a CPU, about 75 minutes; with --quick under 10. Result:
+Device and time: 2 cores of a CPU, about 80 minutes; with --quick under 10. Result:
 figures, tables and one record for each run, in runs/study-mnist; docs/study has those
 of the full run. Killed at any moment, the same command goes on.
 """

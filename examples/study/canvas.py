@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -28,7 +29,7 @@ def finish(figure: Figure, path: Path, title: str, caption: str) -> None:
 
 def legend_of(figure: Figure, methods: Iterable[str]) -> None:
     """Names the methods beside all panels."""
-    lines = [Line2D([], [], color=METHODS[m].color, linewidth=2.5) for m in methods]
+    lines = [Line2D([], [], linewidth=2.5, **look(m)) for m in methods]
     labels = [METHODS[m].label for m in methods]
     figure.legend(lines, labels, loc="outside right center", fontsize=9)
 
@@ -45,6 +46,19 @@ def label(axes: Axes, title: str, x: str, y: str) -> None:
 def color(method: str) -> str:
     """Returns the method's color."""
     return METHODS[method].color
+
+
+def look(method: str) -> dict[str, Any]:
+    """Returns how the method's lines are drawn; none's is dashed, above all others.
+
+    What does nothing lies on it.
+    """
+    alone = method == "none"
+    return {
+        "color": color(method),
+        "linestyle": (0, (4, 3)) if alone else "-",
+        "zorder": 3 if alone else 2,
+    }
 
 
 def grid_of_panels(figure: Figure, rows: int, columns: int) -> list[list[Axes]]:

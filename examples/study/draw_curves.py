@@ -2,17 +2,17 @@
 
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from examples.study.canvas import (
-    color,
     finish,
     grid_of_panels,
     label,
     legend_of,
+    look,
     seeds_words,
     sheet,
 )
@@ -60,7 +60,7 @@ def draw_curve(records: list[Record], path: Path, name: str) -> None:
             for method in methods_of(records):
                 runs = compared(records, method, loss)
                 counts |= {len(runs)} if runs else set()
-                _draw_band(axes, curves_of(runs, name), color(method))
+                _draw_band(axes, curves_of(runs, name), look(method))
             _scale(axes, curve.scale)
             title = f"{loss}, setting {LOSSES[loss]}: {part}"
             label(axes, title, "updates of the generator", curve.unit)
@@ -72,7 +72,7 @@ def draw_curve(records: list[Record], path: Path, name: str) -> None:
     finish(figure, path, curve.title, caption)
 
 
-def _draw_band(axes: Axes, curves: Curves, shade: str) -> None:
+def _draw_band(axes: Axes, curves: Curves, style: dict[str, Any]) -> None:
     """Draws the mean over the runs, and from the smallest to the largest of them."""
     steps, rows = curves
     if not np.isfinite(rows).any():
@@ -81,8 +81,8 @@ def _draw_band(axes: Axes, curves: Curves, shade: str) -> None:
         warnings.simplefilter("ignore", RuntimeWarning)  # nobody has got that far
         mean, low = np.nanmean(rows, axis=0), np.nanmin(rows, axis=0)
         high = np.nanmax(rows, axis=0)
-    axes.plot(steps, mean, color=shade, linewidth=1.2)
-    axes.fill_between(steps, low, high, color=shade, alpha=0.2, linewidth=0)
+    axes.plot(steps, mean, linewidth=1.2, **style)
+    axes.fill_between(steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
 
 
 def _scale(axes: Axes, scale: str) -> None:

@@ -7,11 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from examples.study.canvas import (
-    color,
     finish,
     grid_of_panels,
     label,
     legend_of,
+    look,
     sheet,
 )
 from examples.study.records import Record
@@ -29,8 +29,9 @@ def draw_spectra(records: list[Record], path: Path) -> None:
         for axes, layer in zip(row, layers, strict=True):
             for method in methods_of(records):
                 runs = compared(records, method, loss)
-                _draw_layer(axes, runs, "end", layer, color=color(method))
-            _draw_layer(axes, records[:1], "start", layer, color="black", linestyle=":")
+                _draw_layer(axes, runs, "end", layer, **look(method))
+            dotted = {"color": "black", "linestyle": ":", "zorder": 4}
+            _draw_layer(axes, records[:1], "start", layer, **dotted)
             axes.set_yscale("log")
             axes.set_ylim(1e-4, 1.5)
             y = f"{loss}\nsingular value / largest" if axes is row[0] else ""

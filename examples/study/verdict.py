@@ -61,10 +61,12 @@ def both(*verdicts: str) -> str:
 
 
 def shown(values: Sequence[float | None]) -> str:
-    """Returns ``median (smallest to largest)`` in words."""
+    """Returns ``median (smallest to largest)`` in words; one value alone as it is."""
     if not values:
         return "no runs"
     known = numbers(values)
+    if len(known) == 1:
+        return short(known[0])
     return f"{short(np.median(known))} ({short(min(known))} to {short(max(known))})"
 
 

@@ -37,6 +37,7 @@ def test_less_knows_order_overlap_and_divergence():
     assert both(OVERLAP, SINGLE) == SINGLE
     assert both(REPRODUCED, NOT_MEASURED, NOT_REPRODUCED) == NOT_MEASURED
     assert shown([3.0, None, 1.0]) == "3 (1 to diverged)"
+    assert (shown([3.0]), shown([None]), shown([])) == ("3", "diverged", "no runs")
 
 
 def verdicts(records, measured_times=None):
