@@ -59,6 +59,10 @@ FIELD = (
     Rival("specjax sn_apply", "flax", "linen", "functions", _LINEN, ours=True),
     Rival("specjax.linen.SpectralNorm", "flax", "linen", "specjax", _LINEN, ours=True),
     Rival("specjax renormalize", "flax", "linen", "renormalized", _LINEN, ours=True),
+    Rival(
+        "specjax, sigma constant", "flax", "linen", "constant_sigma", _LINEN,
+        ours=True, unasked=False,
+    ),
     _shortest("shortest, sigma constant", "constant"),
     _shortest("shortest", "miyato"),
     _shortest("shortest, in stacks", "in_stacks"),

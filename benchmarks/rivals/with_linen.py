@@ -90,6 +90,18 @@ def functions(problem: Problem) -> Training:
     )
 
 
+def constant_sigma(problem: Problem) -> Training:
+    """Returns the same with a sigma that is a constant in the derivative."""
+    params = nested(problem.weights)
+    return functional(
+        problem,
+        apply_plain(problem.net),
+        params,
+        problem.start(sx.sn_init, params),
+        prepare=functools.partial(sx.sn_apply, grad_sigma=False),
+    )
+
+
 def renormalized(problem: Problem) -> Training:
     """Returns the plain network with `specjax.optax.renormalize` around Adam."""
     return functional(
