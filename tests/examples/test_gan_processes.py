@@ -105,7 +105,8 @@ def test_two_processes_train_as_one(
     for line, want in zip(*(lines[:6] for lines in both), strict=True):
         assert line["step"] == want["step"]
         for name in ("d_loss", "g_loss", "gradient_norm"):
-            np.testing.assert_allclose(line[name], want[name], rtol=1e-5)
+            # Of scores of order one: a loss, their mean, goes through zero.
+            np.testing.assert_allclose(line[name], want[name], rtol=1e-5, atol=5e-6)
     names = ("samples.png", "curves.png", "report.json", "score.json")
     assert all((uninterrupted / name).stat().st_size > 500 for name in names)
 
