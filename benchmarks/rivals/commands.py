@@ -64,12 +64,12 @@ class Options(NamedTuple):
 def step(options: Options) -> None:
     """Times the training steps, and counts them by the compiler of this device.
 
-    Quickly, what takes long to compile is in Linen alone: BigGAN, and a ViT of three
+    Quickly, what takes long to compile is in Linen alone: BigGAN, and a ViT of two
     layers.
     """
     effort = measure.Effort(3, 60, cold=False)
     if options.quick:
-        effort = measure.Effort(1, 3, cold=True)
+        effort = measure.Effort(1, 2, cold=True)
     rows: list[Any] = []
     for name in options.nets or NETS:
         case, rivals = COUNTED[name], options.rivals

@@ -129,11 +129,11 @@ _BIGGAN: Net = functools.partial(biggan, channels=32)  # the paper has 96
 # Batches that two CPU cores manage in a few seconds.
 NETS: dict[str, Case] = {
     "mlp": Case(mlp, (784,), 64, 64),
-    "cnn": Case(cnn, (32, 32, 3), 64, 16),
-    "resnet_d": Case(resnet_d, (32, 32, 3), 64, 8),
+    "cnn": Case(cnn, (32, 32, 3), 64, 8),
+    "resnet_d": Case(resnet_d, (32, 32, 3), 64, 4),
     "biggan": Case(_BIGGAN, (128, 128, 3), 4, 1, quick_net=_BIGGAN),
     "mlp60": Case(functools.partial(mlp, width=256, depth=60), (256,), 64, 64),
-    "vit": Case(vit, (224, 224, 3), 1, 1, quick_net=functools.partial(vit, depth=3)),
+    "vit": Case(vit, (224, 224, 3), 1, 1, quick_net=functools.partial(vit, depth=2)),
 }
 
 # What only a compiler sees, and needs no time to run.
