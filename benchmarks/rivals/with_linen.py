@@ -78,7 +78,7 @@ def specjax(problem: Problem) -> Training:
     return _wrapped(problem, sx_linen.SpectralNorm)
 
 
-def functions(problem: Problem) -> Training:
+def functions(problem: Problem, **options: Any) -> Training:
     """Returns the plain network on the params that `sx.sn_apply` normalized."""
     params = nested(problem.weights)
     return functional(
@@ -86,20 +86,13 @@ def functions(problem: Problem) -> Training:
         apply_plain(problem.net),
         params,
         problem.start(sx.sn_init, params),
-        prepare=sx.sn_apply,
+        prepare=functools.partial(sx.sn_apply, **options),
     )
 
 
 def constant_sigma(problem: Problem) -> Training:
     """Returns the same with a sigma that is a constant in the derivative."""
-    params = nested(problem.weights)
-    return functional(
-        problem,
-        apply_plain(problem.net),
-        params,
-        problem.start(sx.sn_init, params),
-        prepare=functools.partial(sx.sn_apply, grad_sigma=False),
-    )
+    return functions(problem, grad_sigma=False)
 
 
 def renormalized(problem: Problem) -> Training:
