@@ -22,8 +22,7 @@ from examples.gan.mesh import make_mesh
 from examples.gan.records import read_config, read_metrics
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = ["--network", "mlp", "--mesh", "data=4,model=2"]
-OPTIONS += ["--steps", "10", "--save-every", "4"]
+OPTIONS = ["--mesh", "data=4,model=2", "--steps", "10", "--save-every", "4"]
 END = 30  # seconds within which the process that is left must have ended, too
 
 
@@ -105,8 +104,7 @@ def test_two_processes_train_as_one(
     for line, want in zip(*(lines[:6] for lines in both), strict=True):
         assert line["step"] == want["step"]
         for name in ("d_loss", "g_loss", "gradient_norm"):
-            # Of scores of order one: a loss, their mean, goes through zero.
-            np.testing.assert_allclose(line[name], want[name], rtol=1e-5, atol=5e-6)
+            np.testing.assert_allclose(line[name], want[name], rtol=1e-5)
     names = ("samples.png", "curves.png", "report.json", "score.json")
     assert all((uninterrupted / name).stat().st_size > 500 for name in names)
 
