@@ -5,16 +5,18 @@ written; its derivative is written and read again, because sigma's part of it ne
 of it first. A scaled product is kept and read again in place of the three.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from specjax._tree import Path
+from specjax._spectral_norm import Factor
 from specjax._vectors import vector_dtype
+
+Product: TypeAlias = Callable[..., Array]
 
 # Up to how many times the kernel's size a product is the one to scale: its two passes
 # for three over the kernel, and none that the optimizer's would have to wait for.
@@ -22,26 +24,26 @@ EVEN = 2
 
 
 def product_words(
-    layer: Any, word: str | None, factors: dict[Path, tuple[Array, Array]]
+    layer: Any, word: str | None, held: Array | None, factors: Iterable[Factor]
 ) -> dict[str, Any]:
     """Returns the attribute of a Flax layer that may scale its product, if it has one.
 
     Args:
         layer: of Linen or NNX.
         word: the attribute that holds its product, None if none does.
-        factors: the layer's kernels before they are normalized, and their scales.
+        held: what the layer has for its kernel, None if nothing. What anything between
+            us and the layer made of a normalized kernel is not one, and has no factor.
+        factors: of all kernels that were normalized.
     """
-    kernel, scale = factors.get(("kernel",), (None, None))
+    factor = next((f for f in factors if f.normalized is held), None)
     plain = all(getattr(layer, w, None) is None for w in ("mask", f"{word}_cls"))
-    if word is None or kernel is None or scale is None or scale.ndim or not plain:
+    if word is None or factor is None or factor.scale.ndim or not plain:
         return {}
     product = getattr(layer, word) or getattr(lax, word)
-    return {word: on_the_smaller(product, kernel, scale)}
+    return {word: on_the_smaller(product, factor.kernel, factor.scale)}
 
 
-def on_the_smaller(
-    product: Callable[..., Array], kernel: Array, scale: Array
-) -> Callable[..., Array]:
+def on_the_smaller(product: Product, kernel: Array, scale: Array) -> Product:
     """Returns `product` for a layer to call with its input and ``kernel * scale``.
 
     Where the result is the smaller array, the kernel itself is multiplied, and the

@@ -123,19 +123,32 @@ def sn_apply(
     return applied.params, applied.state
 
 
+class Factor(NamedTuple):
+    """A kernel, what it is multiplied with, and what comes of it.
+
+    Attributes:
+        kernel: as it was given.
+        scale: a number, or one for each slice of a stack.
+        normalized: the very array in the params that are returned.
+    """
+
+    kernel: Array
+    scale: Array
+    normalized: Array
+
+
 class Applied(NamedTuple):
     """What `sn_apply` returns, and what it multiplied.
 
     Attributes:
         params: normalized.
         state: the next one.
-        factors: by its path, each kernel before and what it is multiplied with, a
-            number for each slice of a stack; no kernel that a proved bound divides.
+        factors: of each kernel that is not divided by a proved bound.
     """
 
     params: Any
     state: Any
-    factors: dict[Path, tuple[Array, Array]]
+    factors: list[Factor]
 
 
 def scaled_apply(
@@ -160,7 +173,7 @@ def scaled_apply(
     selected = _select(params, kernels)
     if norm == "upper":
         certified = _certified(params, selected, bound, cap, grad_sigma)
-        return Applied(certified, state, {})
+        return Applied(certified, state, [])
     carried = _state.read(state, selected)
     normalized = apply_all(
         [kernel for kernel, _ in selected.values()],
@@ -175,7 +188,9 @@ def scaled_apply(
     params = replace_leaves(params, {path: one.kernel for path, one in new.items()})
     if update_stats:
         state = _state.write(state, {path: one.carried for path, one in new.items()})
-    factors = {path: (selected[path][0], one.scale) for path, one in new.items()}
+    factors = [
+        Factor(selected[path][0], one.scale, one.kernel) for path, one in new.items()
+    ]
     return Applied(params, state, factors)
 
 

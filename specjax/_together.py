@@ -97,28 +97,35 @@ def _walled(call: Callable[..., Any], *batch: Array) -> list[Any]:
     it, each with a place of its own: no two operations are equal then. It does not move
     anything out of a branch. So the batch is made in one that is taken unless all is
     zero (and then so is the result), and what belongs to a member is cut out there,
-    once for each kind of array.
+    once for each kind of array. Nor does it look into a branch for the places, so that
+    the cuts are equal operations, too.
     """
     one, tree = jax.tree.flatten(jax.eval_shape(call, *[x[0] for x in batch]))
     kinds = list(dict.fromkeys(map(_kind, one)))
 
-    def cut(*batch: Array) -> list[list[Array]]:
+    def cut(places: list[Array], *batch: Array) -> list[list[Array]]:
         results = list(zip(jax.tree.leaves(jax.vmap(call)(*batch)), one, strict=True))
         packs = [
             jnp.stack([x for x, like in results if _kind(like) == kind], 1)
             for kind in kinds
         ]
-        return [[pack[i] for pack in packs] for i in range(len(batch[0]))]
+        return [
+            [lax.dynamic_index_in_dim(pack, i, keepdims=False) for pack in packs]
+            for i in places
+        ]
 
-    def nothing(*batch: Array) -> list[list[Array]]:
+    def nothing(*arguments: Any) -> list[list[Array]]:
         def zeros(like: jax.ShapeDtypeStruct) -> Array:
             return varying_like(jnp.zeros(like.shape, like.dtype), like)
 
-        return jax.tree.map(zeros, jax.eval_shape(cut, *batch))
+        return jax.tree.map(zeros, jax.eval_shape(cut, *arguments))
 
     anything = functools.reduce(jnp.logical_or, [jnp.any(x != 0) for x in batch])
+    first = [jnp.uint32(0) for _ in batch[0]]
+    each = [jnp.uint32(i) for i in range(len(first))]
+    places = lax.cond(anything, lambda: each, lambda: first)
     results = []
-    for packs in lax.cond(anything, cut, nothing, *batch):
+    for packs in lax.cond(anything, cut, nothing, places, *batch):
         rows = {kind: iter(pack) for kind, pack in zip(kinds, packs, strict=True)}
         results.append(tree.unflatten([next(rows[_kind(like)]) for like in one]))
     return results

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
@@ -33,7 +34,7 @@ from specjax._linen_mean_only import MeanOnlyBatchNorm as MeanOnlyBatchNorm
 from specjax._once import Once
 from specjax._options import Bound
 from specjax._scaled_output import product_words
-from specjax._spectral_norm import Applied, scaled_apply
+from specjax._spectral_norm import Applied, Factor, scaled_apply
 from specjax._with_options import spectral_norm
 
 
@@ -128,11 +129,9 @@ class SpectralNorm(nn.Module):
             return {**variables, "params": params}
 
         def call(layer: nn.Module) -> Any:
-            factors = {} if self.dtype is not None else applied[-1].factors
-            words = product_words(layer, _PRODUCTS.get(type(layer)), factors)
-            if words:
-                layer = layer.clone(parent=layer.scope, **words)
-            return layer(*args, **kwargs)
+            # In another dtype the layer holds another array than the normalized one.
+            with nn.intercept_methods(_scaling(applied[-1].factors)):
+                return layer(*args, **kwargs)
 
         return nn.map_variables(call, "params", trans_in_fn=normalize)(
             self.layer_instance
@@ -233,6 +232,35 @@ class SpectralNorm(nn.Module):
 
 # Where these keep their product. Not their subclasses: they may do something else.
 _PRODUCTS = {nn.Dense: "dot_general", nn.Conv: "conv_general_dilated"}
+
+
+def _scaling(factors: list[Factor]) -> Callable[..., Any]:
+    """Returns what calls each Dense and Conv, at any depth, with a product to scale."""
+
+    def call(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        layer = context.module
+        word = _PRODUCTS.get(type(layer))
+        if word is None or context.method_name != "__call__":
+            return method(*args, **kwargs)
+        (held,) = jax.tree.leaves(layer.get_variable("params", "kernel")) or [None]
+        words = product_words(layer, word, held, factors)
+        with _attributes(layer, words):
+            return method(*args, **kwargs)
+
+    return call
+
+
+@contextlib.contextmanager
+def _attributes(layer: nn.Module, words: dict[str, Any]) -> Iterator[None]:
+    """Gives a bound module other attributes for one call."""
+    before = {word: getattr(layer, word) for word in words}
+    try:
+        for word, value in words.items():
+            object.__setattr__(layer, word, value)
+        yield
+    finally:
+        for word, value in before.items():
+            object.__setattr__(layer, word, value)
 
 
 def _call(apply: Callable[[Any, Any], Applied], params: Any, state: Any) -> Applied:

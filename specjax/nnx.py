@@ -32,8 +32,8 @@ from specjax._linear_map import Matrix
 from specjax._nnx_mean_only import MeanOnlyBatchNorm as MeanOnlyBatchNorm
 from specjax._once import Once
 from specjax._options import Bound, check_flags, check_norm, check_options
-from specjax._scaled_output import product_words
-from specjax._spectral_norm import scaled_apply
+from specjax._scaled_output import Product, product_words
+from specjax._spectral_norm import Factor, scaled_apply
 from specjax._with_options import spectral_norm
 
 
@@ -176,10 +176,8 @@ class SpectralNorm(nnx.Module):
         # A second module around the normalized params; every other variable is shared.
         params = cast(applied.params, rule, self.dtype)
         layer = nnx.merge(graphdef, params, rest)
-        factors = {} if self.dtype is not None else applied.factors
-        words = product_words(layer, _PRODUCTS.get(type(layer)), factors)
-        for word, product in words.items():
-            setattr(layer, word, product)
+        for _, module in nnx.iter_modules(layer):
+            _scale_product(module, applied.factors, within=module is not layer)
         return layer(*args, **kwargs)
 
     def _rule(self, inputs: Shape) -> Kernels:
@@ -194,6 +192,37 @@ class SpectralNorm(nnx.Module):
 
 # Where these keep their product. Not their subclasses: they may do something else.
 _PRODUCTS = {nnx.Linear: "dot_general", nnx.Conv: "conv_general_dilated"}
+
+
+def _scale_product(module: nnx.Module, factors: list[Factor], *, within: bool) -> None:
+    """Gives a Linear or a Conv a product that may scale its result.
+
+    Args:
+        module: of a copy that lives for one call.
+        factors: of the kernels of that copy.
+        within: whether a network lies between us and the layer. It may transform the
+            layer (`nnx.remat`, `nnx.vmap`): then the product is ours only where it is
+            called with the normalized kernel itself, and only in a trace, so that no
+            transformation meets another function in each call.
+    """
+    word = _PRODUCTS.get(type(module))
+    if word is None:
+        return
+    layer: Any = module
+    held, theirs = _value(layer.kernel), getattr(layer, word)
+    if within and not isinstance(held, jax.core.Tracer):
+        return
+    for ours in product_words(layer, word, held, factors).values():
+        setattr(layer, word, _for(held, ours, theirs) if within else ours)
+
+
+def _for(held: jax.Array, ours: Product, theirs: Product) -> Product:
+    def product(inputs: jax.Array, kernel: jax.Array, *args: Any, **kwargs: Any) -> Any:
+        call = ours if kernel is held else theirs
+        return call(inputs, kernel, *args, **kwargs)
+
+    return product
+
 
 # Only inside a trace, where the module is a copy that dies with it.
 _ONCE: weakref.WeakKeyDictionary[SpectralNorm, Once] = weakref.WeakKeyDictionary()

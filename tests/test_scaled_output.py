@@ -201,6 +201,26 @@ def test_a_mask_stays(library):
     assert_near(call(params, sx.sn_init(params), x), want, 1e-5)
 
 
+@each_library
+def test_a_kernel_that_is_normalized_in_slices(library):
+    """Each row of the window by itself: one number can not be taken out of it."""
+    case = CASES["conv"]
+    words = {"n_steps": 100, "kernels": {"kernel": sx.Matrix(batch_axis=0)}}
+    x, params = sine(case.small), params_of(case)
+    if library == "linen":
+        model = sx_linen.SpectralNorm(case.linen(), **words)
+        held = model.init(KEY, x)
+        held["params"] = {"layer_instance": params}
+        got = model.apply(held, x, mutable=["batch_stats"])[0]
+    else:
+        layer = case.nnx()
+        layer.kernel, layer.bias = map(nnx.Param, (params["kernel"], params["bias"]))
+        got = sx_nnx.SpectralNorm(layer, **words)(x)
+    kernel = np.stack([normalized({"kernel": row}) for row in params["kernel"]])
+    want = case.product(x, jnp.float32(kernel)) + params["bias"]
+    assert_near(got, want, 1e-5)
+
+
 class Doubled(nn.Dense):
     """A subclass, which uses its product for something else."""
 

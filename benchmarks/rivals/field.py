@@ -58,6 +58,9 @@ FIELD = (
     Rival("flax.linen.SpectralNorm", "flax", "linen", "flax", _LINEN),
     Rival("specjax sn_apply", "flax", "linen", "functions", _LINEN, ours=True),
     Rival("specjax.linen.SpectralNorm", "flax", "linen", "specjax", _LINEN, ours=True),
+    Rival(
+        "specjax.linen, one around all", "flax", "linen", "around", _LINEN, ours=True
+    ),
     Rival("specjax renormalize", "flax", "linen", "renormalized", _LINEN, ours=True),
     Rival(
         "specjax, sigma constant", "flax", "linen", "constant_sigma", _LINEN,
@@ -69,6 +72,7 @@ FIELD = (
     Rival(_NNX, "flax", "nnx", "plain", None),
     Rival("flax.nnx.SpectralNorm", "flax", "nnx", "flax", _NNX),
     Rival("specjax.nnx.SpectralNorm", "flax", "nnx", "specjax", _NNX, ours=True),
+    Rival("specjax.nnx, one around all", "flax", "nnx", "around", _NNX, ours=True),
     Rival("haiku, plain", "haiku", "haiku", "plain", None),
     Rival("haiku SNParamsTree", "haiku", "haiku", "haiku", "haiku, plain"),
     Rival("equinox, plain", "equinox", "equinox", "plain", None),

@@ -78,6 +78,18 @@ def specjax(problem: Problem) -> Training:
     return _wrapped(problem, sx_linen.SpectralNorm)
 
 
+def around(problem: Problem) -> Training:
+    """Returns the network with one `specjax.linen.SpectralNorm` around all of it."""
+    params = nested(problem.weights)
+    model = sx_linen.SpectralNorm(LinenNet(problem.net))
+    return functional(
+        problem,
+        _apply_wrapped(model),
+        {"layer_instance": params},
+        problem.start(sx.sn_init, params),
+    )
+
+
 def functions(problem: Problem, **options: Any) -> Training:
     """Returns the plain network on the params that `sx.sn_apply` normalized."""
     params = nested(problem.weights)
@@ -119,18 +131,22 @@ def _flax(layer: nn.Module) -> Any:
 def _wrapped(problem: Problem, wrap: Wrap) -> Training:
     model = LinenNet(problem.net, wrap)
 
-    def forward(params: Any, state: Any, x: Any) -> tuple[Any, Any]:
-        variables = {"params": params, "batch_stats": state}
-        scores, new = model.apply(variables, x, mutable=["batch_stats"])
-        return scores, new["batch_stats"]
-
     def start(weights: Weights) -> Any:
         begun = LinenNet(problem.net, wrap, weights)
         return begun.init(jax.random.key(0), problem.one_input())["batch_stats"]
 
     return functional(
         problem,
-        forward,
+        _apply_wrapped(model),
         nested(problem.weights),
         problem.start(start, problem.weights),
     )
+
+
+def _apply_wrapped(model: nn.Module) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    def forward(params: Any, state: Any, x: Any) -> tuple[Any, Any]:
+        variables = {"params": params, "batch_stats": state}
+        scores, new = model.apply(variables, x, mutable=["batch_stats"])
+        return scores, new["batch_stats"]
+
+    return forward

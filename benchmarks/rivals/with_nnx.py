@@ -85,14 +85,20 @@ def specjax(problem: Problem) -> Training:
     return _training(NnxNet(problem, sx_nnx.SpectralNorm), problem.passes)
 
 
-def _training(model: NnxNet, passes: int) -> Training:
+def around(problem: Problem) -> Training:
+    """Returns the network with one `specjax.nnx.SpectralNorm` around all of it."""
+    network = NnxNet(problem, lambda layer: layer)
+    return _training(sx_nnx.SpectralNorm(network), problem.passes)
+
+
+def _training(model: nnx.Module, passes: int) -> Training:
     optimizer = nnx.Optimizer(model, adam(), wrt=nnx.Param)
     graph, carried = nnx.split((model, optimizer))
 
     def step(carried: Any, real: Any, fake: Any) -> tuple[Any, Any]:
         model, optimizer = nnx.merge(graph, carried)
 
-        def loss(model: NnxNet) -> Any:
+        def loss(model: Any) -> Any:
             return hinge(*scores_of_both(model, real, fake, passes=passes))
 
         value, gradient = nnx.value_and_grad(loss)(model)
