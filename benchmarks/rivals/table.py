@@ -11,6 +11,7 @@ _COUNTS = {
     "flops": ("GFLOP", 1e9),
     "bytes": ("MB", 1e6),
     "fusions": ("fusions", 1),
+    "distinct": ("distinct", 1),
     "instructions": ("instructions", 1),
     "temporary_bytes": ("temporary MB", 1e6),
 }

@@ -93,8 +93,10 @@ ENTRY %main (x: f32[4]) -> f32[4] {
 """
 
 
-def test_fusions_inside_of_others_count():
+def test_fusions_inside_of_others_count_and_equal_computations_once():
     program = mock.Mock(**{"as_text.return_value": TEXT})
     program.cost_analysis.return_value = {"flops": 1.0, "bytes accessed": 2.0}
     program.memory_analysis.return_value.temp_size_in_bytes = 3
-    assert counts(program) == (1, 2, 2, 4, 3)
+    assert counts(program) == (1, 2, 2, 1, 4, 3)
+    program.as_text.return_value = TEXT.replace("f32[4]{0} parameter", "f32[5] p", 1)
+    assert counts(program).distinct == 2

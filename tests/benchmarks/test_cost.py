@@ -150,13 +150,15 @@ def test_programs_grow_by_the_same_for_each_kernel():
         traced = jax.jit(depth.step(params.kernels)).trace(tree, state)
         program = counts(traced.lower().compile())
         n_equations = equations(traced.jaxpr)
-        return np.array(
-            [n_equations, program.instructions, program.bytes, program.flops]
-        )
+        sizes = n_equations, program.instructions, program.bytes, program.flops
+        return np.array(sizes), program.distinct
 
     # Fewer kernels than 16 make a batch that the CPU's compiler treats otherwise.
-    first, second, third = (size_of(n) for n in (16, 24, 40))
+    sizes, distinct = zip(*(size_of(n) for n in (16, 24, 40)), strict=True)
+    first, second, third = sizes
     np.testing.assert_allclose(third - second, 2 * (second - first), rtol=0.01)
+    # What is compiled does not grow: only how often it is called.
+    assert len(set(distinct)) == 1
 
 
 def test_a_stack_of_any_depth_is_one_program():
