@@ -48,8 +48,12 @@ class SpectralNorm(nn.Module):
     time and takes one step. Where the result of a Dense or a Conv is small beside its
     kernel, the result is scaled and no normalized kernel comes to be.
 
+    The layer may be a whole network. Its kernels are then normalized together, which
+    takes many small ones less time, to compile and to run, than a wrapper around each.
+
     Attributes:
-        layer_instance: the layer: Dense, Conv, attention, or a module of your own.
+        layer_instance: the layer: Dense, Conv, attention, a module of your own, or a
+            network, whose kernels are found by `flax_kernels`.
         n_steps: power steps for each update.
         epsilon: taken for flax's signature, not used: nothing is added to a norm.
         dtype: the dtype of the normalized kernels; None keeps theirs.

@@ -125,6 +125,7 @@ def _layer_norm(layers: Layers, name: str, x: Any, width: int) -> Any:
 
 
 _BIGGAN: Net = functools.partial(biggan, channels=32)  # the paper has 96
+_MLP60: Net = functools.partial(mlp, width=256, depth=60)
 
 # Batches that two CPU cores manage in a few seconds.
 NETS: dict[str, Case] = {
@@ -132,11 +133,14 @@ NETS: dict[str, Case] = {
     "cnn": Case(cnn, (32, 32, 3), 64, 8),
     "resnet_d": Case(resnet_d, (32, 32, 3), 64, 4),
     "biggan": Case(_BIGGAN, (128, 128, 3), 4, 1, quick_net=_BIGGAN),
-    "mlp60": Case(functools.partial(mlp, width=256, depth=60), (256,), 64, 64),
+    "mlp60": Case(_MLP60, (256,), 64, 64, quick_net=_MLP60),
     "vit": Case(vit, (224, 224, 3), 1, 1, quick_net=functools.partial(vit, depth=2)),
 }
 
 # What only a compiler sees, and needs no time to run.
 COUNTED = NETS | {
-    "resnet_d_512": Case(functools.partial(resnet_d, channels=512), (32, 32, 3), 16, 16)
+    "resnet_d_512": Case(
+        functools.partial(resnet_d, channels=512), (32, 32, 3), 16, 16
+    ),
+    "biggan_96": Case(biggan, (128, 128, 3), 8, 8),
 }
