@@ -73,7 +73,7 @@ def step(options: Options) -> None:
     rows: list[Any] = []
     for name in options.nets or NETS:
         case, rivals = COUNTED[name], options.rivals
-        batch = case.quick_batch if options.quick else case.batch
+        batch = case.cpu_batch if jax.default_backend() == "cpu" else case.batch
         if options.quick and case.quick_net:
             case, name = case._replace(net=case.quick_net), f"{name}, quick"
             rivals = [rival for rival in rivals if rival.module == "linen"]

@@ -19,14 +19,14 @@ class Case(NamedTuple):
         net: the network.
         image_shape: of one input, channels last.
         batch: real inputs of a step; as many are fake.
-        quick_batch: the same, for a quick look.
+        cpu_batch: the same, where a CPU takes the steps: some hundred in a minute.
         quick_net: for a quick look, in Linen alone: what takes long to compile.
     """
 
     net: Net
     image_shape: tuple[int, ...]
     batch: int
-    quick_batch: int
+    cpu_batch: int
     quick_net: Net | None = None
 
 
@@ -127,7 +127,6 @@ def _layer_norm(layers: Layers, name: str, x: Any, width: int) -> Any:
 _BIGGAN: Net = functools.partial(biggan, channels=32)  # the paper has 96
 _MLP60: Net = functools.partial(mlp, width=256, depth=60)
 
-# Batches that two CPU cores manage in a few seconds.
 NETS: dict[str, Case] = {
     "mlp": Case(mlp, (784,), 64, 64),
     "cnn": Case(cnn, (32, 32, 3), 64, 8),
