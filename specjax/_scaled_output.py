@@ -5,6 +5,7 @@ written; its derivative is written and read again, because sigma's part of it ne
 of it first. A scaled product is kept and read again in place of the three.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -23,10 +24,10 @@ Product: TypeAlias = Callable[..., Array]
 EVEN = 2
 
 
-def product_words(
-    layer: Any, word: str | None, held: Array | None, factors: Iterable[Factor]
-) -> dict[str, Any]:
-    """Returns the attribute of a Flax layer that may scale its product, if it has one.
+def own_product(
+    layer: Any, word: str | None, held: Any, factors: Iterable[Factor], promote: Any
+) -> Product | None:
+    """Returns the product that a Flax layer may scale, None if it may not.
 
     Args:
         layer: of Linen or NNX.
@@ -34,35 +35,93 @@ def product_words(
         held: what the layer has for its kernel, None if nothing. What anything between
             us and the layer made of a normalized kernel is not one, and has no factor.
         factors: of all kernels that were normalized.
+        promote: the library's `promote_dtype`; a layer with another may change its
+            kernel before it multiplies.
     """
-    factor = next((f for f in factors if f.normalized is held), None)
-    plain = all(getattr(layer, w, None) is None for w in ("mask", f"{word}_cls"))
-    if word is None or factor is None or factor.scale.ndim or not plain:
-        return {}
-    product = getattr(layer, word) or getattr(lax, word)
-    return {word: on_the_smaller(product, factor.kernel, factor.scale)}
+    factor = _factor_of(held, factors)
+    if factor is None or not is_plain(layer, word):
+        return None
+    if getattr(layer, "promote_dtype", promote) is not promote:
+        return None
+    return functools.partial(_on_the_smaller, getattr(lax, str(word)), factor)
 
 
-def on_the_smaller(product: Product, kernel: Array, scale: Array) -> Product:
-    """Returns `product` for a layer to call with its input and ``kernel * scale``.
+def is_plain(layer: Any, word: str | None) -> bool:
+    """Returns whether a layer multiplies by lax' own product and does nothing else.
+
+    A product of the user's own gets its normalized kernel: it may round it, count its
+    calls, or be of other operands.
+    """
+    if word is None or getattr(layer, word) not in (None, getattr(lax, word)):
+        return False
+    return all(getattr(layer, w, None) is None for w in ("mask", f"{word}_cls"))
+
+
+class WhereGiven:
+    """A product that scales its result where it is called with a normalized kernel.
+
+    One for all layers of a network, and equal to that of another call of it with the
+    same kernels: layers that were alike as trees are alike with it, and no function of
+    a layer is traced again.
+    """
+
+    def __init__(self, word: str, factors: list[Factor]) -> None:
+        """Makes the product of one attribute."""
+        self._product = getattr(lax, word)
+        self._factors = factors
+
+    def __call__(self, inputs: Array, kernel: Array, *args: Any, **kwargs: Any) -> Any:
+        """Returns the product, scaled after it or before."""
+        factor = _factor_of(kernel, self._factors)
+        if factor is None:
+            return self._product(inputs, kernel, *args, **kwargs)
+        return _on_the_smaller(self._product, factor, inputs, kernel, *args, **kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        """Returns whether both are the same product with the same kernels."""
+        return isinstance(other, WhereGiven) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        """Returns a number that is equal for equal ones."""
+        return hash(self._key())
+
+    def _key(self) -> tuple[Product, int]:
+        return self._product, id(self._factors)
+
+
+def _factor_of(kernel: Any, factors: Iterable[Factor]) -> Factor | None:
+    """Returns what one number made of a kernel, if one did."""
+    found = (f for f in factors if f.normalized is kernel and not f.scale.ndim)
+    return next(found, None)
+
+
+def _on_the_smaller(
+    product: Product,
+    factor: Factor,
+    inputs: Array,
+    normalized: Array,
+    *args: Any,
+    **kwargs: Any,
+) -> Array:
+    """Returns the product of an input with a kernel times its scale.
 
     Where the result is the smaller array, the kernel itself is multiplied, and the
     result scaled; what the layer gave as its kernel is then not used, and does not come
     to be in a jitted program.
 
     Args:
-        product: `lax.dot_general`, `lax.conv_general_dilated` or one like them.
-        kernel: before it is normalized, one and not a stack.
-        scale: what it is multiplied with, a real number.
+        product: `lax.dot_general` or `lax.conv_general_dilated`.
+        factor: of the kernel.
+        inputs: the layer's.
+        normalized: the kernel as the layer has it, cast to what it multiplies.
+        *args: the product's.
+        **kwargs: the product's.
     """
-
-    def scaled(inputs: Array, normalized: Array, *args: Any, **kwargs: Any) -> Array:
-        result = jax.eval_shape(lambda: product(inputs, normalized, *args, **kwargs))
-        # In float16 a product that is not scaled yet may not be finite.
-        if result.size > EVEN * kernel.size or jnp.finfo(result.dtype).maxexp < 100:
-            return product(inputs, normalized, *args, **kwargs)
-        y = product(inputs, kernel.astype(normalized.dtype), *args, **kwargs)
-        wide = vector_dtype(y.dtype)
-        return (y.astype(wide) * scale).astype(y.dtype)
-
-    return scaled
+    result = jax.eval_shape(lambda: product(inputs, normalized, *args, **kwargs))
+    # In float16 a kernel or a product that is not scaled yet may not be finite.
+    least = min(jnp.finfo(x.dtype).maxexp for x in (normalized, result))
+    if result.size > EVEN * factor.kernel.size or least < 100:
+        return product(inputs, normalized, *args, **kwargs)
+    y = product(inputs, factor.kernel.astype(normalized.dtype), *args, **kwargs)
+    wide = vector_dtype(y.dtype)
+    return (y.astype(wide) * factor.scale).astype(y.dtype)

@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax.typing import DTypeLike
 
 from specjax import _errors
@@ -33,7 +34,7 @@ from specjax._linear_map import Matrix
 from specjax._linen_mean_only import MeanOnlyBatchNorm as MeanOnlyBatchNorm
 from specjax._once import Once
 from specjax._options import Bound
-from specjax._scaled_output import product_words
+from specjax._scaled_output import own_product
 from specjax._spectral_norm import Applied, Factor, scaled_apply
 from specjax._with_options import spectral_norm
 
@@ -246,25 +247,25 @@ def _scaling(factors: list[Factor]) -> Callable[..., Any]:
         word = _PRODUCTS.get(type(layer))
         if word is None or context.method_name != "__call__":
             return method(*args, **kwargs)
-        (held,) = jax.tree.leaves(layer.get_variable("params", "kernel")) or [None]
-        words = product_words(layer, word, held, factors)
-        with _attributes(layer, words):
+        # In a box there may be more than the kernel; it is then no kernel of ours.
+        leaves = jax.tree.leaves(layer.get_variable("params", "kernel"))
+        held = leaves[0] if len(leaves) == 1 else None
+        product = own_product(layer, word, held, factors, promote_dtype)
+        with _attribute(layer, word, product or getattr(layer, word)):
             return method(*args, **kwargs)
 
     return call
 
 
 @contextlib.contextmanager
-def _attributes(layer: nn.Module, words: dict[str, Any]) -> Iterator[None]:
-    """Gives a bound module other attributes for one call."""
-    before = {word: getattr(layer, word) for word in words}
+def _attribute(layer: nn.Module, word: str, value: Any) -> Iterator[None]:
+    """Gives a bound module another attribute for one call."""
+    before = getattr(layer, word)
+    object.__setattr__(layer, word, value)
     try:
-        for word, value in words.items():
-            object.__setattr__(layer, word, value)
         yield
     finally:
-        for word, value in before.items():
-            object.__setattr__(layer, word, value)
+        object.__setattr__(layer, word, before)
 
 
 def _call(apply: Callable[[Any, Any], Applied], params: Any, state: Any) -> Applied:

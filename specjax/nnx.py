@@ -12,6 +12,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype
 from jax.typing import DTypeLike
 
 from specjax._kernels import Kernels, Rule, flax_kernels
@@ -32,7 +33,7 @@ from specjax._linear_map import Matrix
 from specjax._nnx_mean_only import MeanOnlyBatchNorm as MeanOnlyBatchNorm
 from specjax._once import Once
 from specjax._options import Bound, check_flags, check_norm, check_options
-from specjax._scaled_output import Product, product_words
+from specjax._scaled_output import WhereGiven, is_plain, own_product
 from specjax._spectral_norm import Factor, scaled_apply
 from specjax._with_options import spectral_norm
 
@@ -181,8 +182,7 @@ class SpectralNorm(nnx.Module):
         # A second module around the normalized params; every other variable is shared.
         params = cast(applied.params, rule, self.dtype)
         layer = nnx.merge(graphdef, params, rest)
-        for _, module in nnx.iter_modules(layer):
-            _scale_product(module, applied.factors, within=module is not layer)
+        _scale_products(layer, applied.factors)
         return layer(*args, **kwargs)
 
     def _rule(self, inputs: Shape) -> Kernels:
@@ -199,34 +199,28 @@ class SpectralNorm(nnx.Module):
 _PRODUCTS = {nnx.Linear: "dot_general", nnx.Conv: "conv_general_dilated"}
 
 
-def _scale_product(module: nnx.Module, factors: list[Factor], *, within: bool) -> None:
-    """Gives a Linear or a Conv a product that may scale its result.
+def _scale_products(layer: nnx.Module, factors: list[Factor]) -> None:
+    """Gives each Linear and Conv of a copy that lives for one call a product of ours.
 
-    Args:
-        module: of a copy that lives for one call.
-        factors: of the kernels of that copy.
-        within: whether a network lies between us and the layer. It may transform the
-            layer (`nnx.remat`, `nnx.vmap`): then the product is ours only where it is
-            called with the normalized kernel itself, and only in a trace, so that no
-            transformation meets another function in each call.
+    Inside of a network something may transform a layer (`nnx.remat`, `nnx.vmap`) or
+    write to its kernel, and only the product sees what it is called with. There it is
+    given in a trace alone: else an `nnx.jit` in the network would meet another product
+    in each call, and compile again.
     """
-    word = _PRODUCTS.get(type(module))
-    if word is None:
-        return
-    layer: Any = module
-    held, theirs = _value(layer.kernel), getattr(layer, word)
-    if within and not isinstance(held, jax.core.Tracer):
-        return
-    for ours in product_words(layer, word, held, factors).values():
-        setattr(layer, word, _for(held, ours, theirs) if within else ours)
-
-
-def _for(held: jax.Array, ours: Product, theirs: Product) -> Product:
-    def product(inputs: jax.Array, kernel: jax.Array, *args: Any, **kwargs: Any) -> Any:
-        call = ours if kernel is held else theirs
-        return call(inputs, kernel, *args, **kwargs)
-
-    return product
+    inside = {word: WhereGiven(word, factors) for word in _PRODUCTS.values()}
+    for _, module in nnx.iter_modules(layer):
+        word = _PRODUCTS.get(type(module))
+        if word is None:
+            continue
+        held = _value(module.kernel)  # type: ignore[attr-defined]  # all of these do
+        if module is layer:
+            product = own_product(module, word, held, factors, promote_dtype)
+        elif is_plain(module, word) and isinstance(held, jax.core.Tracer):
+            product = inside[word]
+        else:
+            product = None
+        if product is not None:
+            setattr(module, word, product)
 
 
 # Only inside a trace, where the module is a copy that dies with it.

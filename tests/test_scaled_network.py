@@ -241,13 +241,13 @@ def test_value_and_gradient_of_nnx_are_those_through_the_svd(name):
 def scaled_products(monkeypatch) -> list[tuple[int, ...]]:
     """Returns a list that will have the shape of each kernel whose product is ours."""
     shapes = []
-    real = _scaled_output.on_the_smaller
+    real = _scaled_output._on_the_smaller
 
-    def recorded(product, kernel, scale):
-        shapes.append(kernel.shape)
-        return real(product, kernel, scale)
+    def recorded(product, factor, *args, **kwargs):
+        shapes.append(factor.kernel.shape)
+        return real(product, factor, *args, **kwargs)
 
-    monkeypatch.setattr(_scaled_output, "on_the_smaller", recorded)
+    monkeypatch.setattr(_scaled_output, "_on_the_smaller", recorded)
     return shapes
 
 
@@ -307,6 +307,69 @@ def test_a_layer_that_is_called_twice(monkeypatch):
     y, _ = model.apply(held, x, mutable=["batch_stats"])
     assert shapes == [(WIDTH, WIDTH)] * 2
     assert_near(y, Twice().apply({"params": by_svd(params)}, x), 1e-5)
+
+
+class Alike(nnx.Module):
+    """Three layers that are alike as trees."""
+
+    def __init__(self, through):
+        self.layers = nnx.List(
+            [nnx.Linear(WIDTH, WIDTH, rngs=nnx.Rngs(i)) for i in range(3)]
+        )
+        self.through = through
+
+    def __call__(self, x):
+        return self.through(self.layers, x)
+
+
+def scan_of_a_stack(layers, x):
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
+    return jax.lax.scan(lambda x, layer: (jnp.tanh(layer(x)), None), x, stack)[0]
+
+
+def one_of_two(layers, x):
+    chosen = jax.lax.cond(x[0, 0] > 2, lambda a, b: a, lambda a, b: b, *layers[:2])
+    return chosen(x)
+
+
+@pytest.mark.parametrize("through", [scan_of_a_stack, one_of_two])
+def test_layers_of_nnx_that_were_alike_are_alike(through):
+    x = sine(ROWS).astype(np.float32)
+    graph, state = nnx.split(Alike(through))
+    params = start(nnx.to_pure_dict(state), np.float32)
+
+    def merged(params):
+        new = jax.tree.map(lambda leaf: leaf, state)
+        nnx.replace_by_pure_dict(new, params)
+        return nnx.merge(graph, new)
+
+    call = nnx.jit(lambda model, x: model(x))
+    got = call(sx_nnx.SpectralNorm(merged(params), n_steps=100), x)
+    assert_near(got, merged(by_svd(params))(x), 1e-5)
+
+
+def test_a_jit_within_is_traced_once_for_layers_that_are_alike():
+    n_traces = 0
+
+    @nnx.jit
+    def through(layer, x):
+        nonlocal n_traces
+        n_traces += 1
+        return layer(x)
+
+    def each(layers, x):
+        for layer in layers:
+            x = through(layer, x)
+        return x
+
+    model = sx_nnx.SpectralNorm(Alike(each))
+
+    @nnx.jit
+    def twice(model, x):
+        return model(x) + model(2 * x)
+
+    twice(model, jnp.ones(ROWS))
+    assert n_traces == 1
 
 
 def test_an_eager_network_of_nnx_is_called_with_its_own_products(monkeypatch):

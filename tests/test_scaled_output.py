@@ -1,5 +1,6 @@
 """Layers whose product is scaled in place of their kernel, where it is the smaller."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -189,6 +190,60 @@ def test_the_layers_own_product_is_called(library):
     call = wrapped(case, library, n_steps=100, dot_general=twice)
     want = 2 * x @ normalized(params) + params["bias"]
     assert_near(call(params, sx.sn_init(params), x), want, 1e-5)
+
+
+@each_library
+def test_a_kernel_that_the_layer_changes_is_the_one_that_is_used(library):
+    """As a layer for quantized training does."""
+
+    def halved(arrays, *, dtype=None):
+        x, kernel, *bias = arrays
+        return x, 0.5 * kernel, *bias
+
+    def halved_in_linen(x, kernel, bias, *, dtype=None):
+        return halved((x, kernel, bias))
+
+    case = CASES["dense"]
+    params, x = params_of(case), sine(case.small)
+    promote = halved_in_linen if library == "linen" else halved
+    call = wrapped(case, library, n_steps=100, promote_dtype=promote)
+    want = 0.5 * x @ normalized(params) + params["bias"]
+    assert_near(call(params, sx.sn_init(params), x), want, 1e-5)
+
+
+@each_library
+@pytest.mark.parametrize("norm", [1e-6, 1e6])
+def test_a_float16_kernel_is_cast_after_it_is_normalized(library, norm):
+    """Its product may be in float32: it is still the kernel that has to be finite."""
+    wide = {"preferred_element_type": jnp.float32}
+    words = {"dtype": jnp.float16}
+    if library == "linen":
+        words["dot_general"] = functools.partial(lax.dot_general, **wide)
+    else:
+        words |= wide
+    case = CASES["dense"]
+    params, x = params_of(case, norm), sine(case.small)
+    call = jax.jit(wrapped(case, library, n_steps=100, **words))
+    want = x @ jnp.float32(normalized(params)) + params["bias"]
+    got = np.float64(call(params, sx.sn_init(params), x))
+    assert_near(got, want, 4 * float(jnp.finfo(jnp.float16).eps))
+
+
+def test_a_product_that_counts_its_calls():
+    class Counting(nn.Module):
+        @nn.compact
+        def __call__(self, *args, **kwargs):
+            calls = self.variable("counts", "calls", lambda: 0)
+            calls.value += 1
+            return lax.dot_general(*args, **kwargs)
+
+    case = CASES["dense"]
+    x = sine(case.small)
+    model = sx_linen.SpectralNorm(nn.Dense(32, dot_general=Counting()))
+    held = model.init(KEY, x)
+    _, after = model.apply(held, x, mutable=["batch_stats", "counts"])
+    (before,), (after,) = (jax.tree.leaves(tree["counts"]) for tree in (held, after))
+    assert after == before + 1
 
 
 @each_library
