@@ -67,9 +67,9 @@ def step(options: Options) -> None:
     Quickly, what takes long to compile is in Linen alone: BigGAN, 60 layers, and a ViT
     of two.
     """
-    effort = measure.Effort(3, 60, cold=False)
+    effort = measure.Effort(3, 30, cold=False)
     if options.quick:
-        effort = measure.Effort(1, 2, cold=True)
+        effort = measure.Effort(1, 0.5, cold=True)
     rows: list[Any] = []
     for name in options.nets or NETS:
         case, rivals = COUNTED[name], options.rivals

@@ -25,7 +25,7 @@ class Effort(NamedTuple):
 
     Attributes:
         builds: of each step from nothing.
-        run_seconds: of the steps of each framework.
+        run_seconds: of each step.
         cold: whether what is carried begins at any numbers.
     """
 

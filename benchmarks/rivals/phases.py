@@ -68,12 +68,13 @@ def run(ready: dict[str, Ready], seconds: float) -> Times:
 
     Args:
         ready: the steps by name.
-        seconds: in which as many rounds are made as fit, at least 5 and at most 200.
+        seconds: for each step, in which as many rounds are made as fit, at least 5 and
+            at most 200.
     """
     for each in ready.values():
         each.take()
-    one_round = sum(_seconds(each) for each in ready.values())
-    n_rounds = int(np.clip(seconds / one_round, 5, 200))
+    one_step = np.mean([_seconds(each) for each in ready.values()])
+    n_rounds = int(np.clip(seconds / one_step, 5, 200))
     times: Times = {name: [] for name in ready}
     for name in in_rounds(ready, n_rounds):
         times[name].append(_seconds(ready[name]))

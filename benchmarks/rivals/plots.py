@@ -7,6 +7,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.rivals.ratios import uncertain
+
 Row = dict[str, Any]
 Overhead = Callable[[Row], Sequence[float] | None]
 
@@ -14,8 +16,17 @@ _OURS, _THEIRS = "#c8553d", "#7d8597"
 
 
 def of_phase(phase: str) -> Overhead:
-    """Returns the quartiles of a phase's ratio: of "run", "compile" or "trace"."""
-    return lambda row: row.get(phase, {}).get("ratio")
+    """Returns the ratio of "run", "compile" or "trace", and how far it may be off."""
+
+    def ratio(row: Row) -> Sequence[float] | None:
+        found = row.get(phase, {})
+        if "ratio" not in found:
+            return None
+        low, median, high = found["ratio"]
+        off = uncertain(low, high, found["rounds"])
+        return median - off, median, median + off
+
+    return ratio
 
 
 def of_count(rows: Sequence[Row], compiler: str, name: str) -> Overhead:
@@ -38,7 +49,7 @@ def plot(
 
     Args:
         rows: of the measurement.
-        overhead: the ratio of a row, with its quartiles; None leaves it out.
+        overhead: the ratio of a row, with its least and largest; None leaves it out.
         what: is drawn, for the axis.
         title: on what it was measured.
         path: of the picture, whose ending says its format.

@@ -5,6 +5,8 @@ from typing import Any
 
 from rich.table import Table
 
+from benchmarks.rivals.ratios import uncertain
+
 Row = dict[str, Any]
 # What is counted, its unit in the table, and how many make up one.
 _COUNTS = {
@@ -18,8 +20,11 @@ _COUNTS = {
 
 
 def times_table(rows: Sequence[Row]) -> Table:
-    """Returns the medians of the ratios, less 1, and the quartiles of the run's."""
-    columns = ("run", "quartiles", "ms", "compile", "trace")
+    """Returns the medians of the ratios, less 1.
+
+    The run's has how far it may be off, and the quartiles of the rounds.
+    """
+    columns = ("run", "+-", "quartiles", "ms", "compile", "trace")
     table = _table("Time over the plain step of the same framework", columns)
     for row in rows:
         _add(table, row, _times(row))
@@ -64,12 +69,13 @@ def _times(row: Row) -> list[str]:
     if "missing" in row:
         return [row["missing"]]
     run = row["run"]
-    quartiles = ""
+    off = quartiles = ""
     if "ratio" in run:
         low, _, high = run["ratio"]
+        off = f"{uncertain(low, high, run['rounds']):.1%}"
         quartiles = f"{low - 1:+.1%} to {high - 1:+.1%}"
     compiled = [_over(row[phase]) for phase in ("compile", "trace") if phase in row]
-    return [_over(run), quartiles, f"{1e3 * run['seconds']:.1f}", *compiled]
+    return [_over(run), off, quartiles, f"{1e3 * run['seconds']:.1f}", *compiled]
 
 
 def _over(phase: Row) -> str:

@@ -1,9 +1,10 @@
 """Medians of ratios, round by round, against arithmetic by hand."""
 
+import numpy as np
 import pytest
 
 from benchmarks.rivals.phases import in_rounds
-from benchmarks.rivals.ratios import Spread, ratio, spread
+from benchmarks.rivals.ratios import Spread, ratio, spread, uncertain
 
 
 def test_the_ratio_is_of_the_same_round():
@@ -14,6 +15,15 @@ def test_the_ratio_is_of_the_same_round():
 
 def test_the_spread_is_the_quartiles():
     assert spread([5.0, 1.0, 2.0, 4.0, 3.0]) == Spread(2.0, 3.0, 4.0)
+
+
+@pytest.mark.parametrize("noise", ["normal", "lognormal"])
+def test_medians_of_the_same_seldom_look_different(noise):
+    draws = getattr(np.random.default_rng(0), noise)(0, 0.3, (4000, 2, 50))
+    low, medians, high = np.quantile(draws, (0.25, 0.5, 0.75), axis=-1)
+    both = uncertain(low, high, 50).sum(-1)
+    different = np.abs(np.diff(medians)[:, 0]) > both
+    assert 0.005 < different.mean() < 0.05
 
 
 def test_as_many_rounds_of_both():
