@@ -90,7 +90,8 @@ def step(options: Options) -> None:
             _write(options.out, "step.json", rows)
             for phase in ("run", "compile", "trace"):
                 path = options.out / f"step_{phase}.png"
-                plot(rows, of_phase(phase), f"time to {phase}", spelled(), path)
+                what = f"time to {phase} (lines: how far it may be off)"
+                plot(rows, of_phase(phase), what, spelled(), path)
     _CONSOLE.print(
         times_table(rows), counts_table(rows, jax.default_backend()), sep="\n"
     )

@@ -1,5 +1,6 @@
 """The overheads as bars: a panel for each network, a bar for each rival."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.rivals.ratios import uncertain
+from benchmarks.rivals.ratios import uncertainty
 
 Row = dict[str, Any]
 Overhead = Callable[[Row], Sequence[float] | None]
@@ -23,7 +24,7 @@ def of_phase(phase: str) -> Overhead:
         if "ratio" not in found:
             return None
         low, median, high = found["ratio"]
-        off = uncertain(low, high, found["rounds"])
+        off = uncertainty(low, high, found["rounds"])
         return median - off, median, median + off
 
     return ratio
@@ -66,8 +67,10 @@ def plot(
         _panel(axes, [row for row in bars if row["net"] == net], rivals, overhead)
         axes.set_title(net, fontsize=10)
     panels[0].invert_yaxis()  # shared by all
-    figure.suptitle(title, fontsize=9)
-    figure.supxlabel(f"{what}: % over the plain step of the same framework", fontsize=9)
+    label = f"{what}: % over the plain step of the same framework"
+    n_letters = int(13 * size[0])  # of this font, in a line
+    figure.suptitle(textwrap.fill(title, n_letters), fontsize=9)
+    figure.supxlabel(textwrap.fill(label, n_letters), fontsize=9)
     figure.savefig(path, dpi=150)
 
 

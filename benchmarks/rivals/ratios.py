@@ -20,7 +20,7 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(float(low), float(median), float(high))
 
 
-def uncertain(low: float, high: float, n: int) -> float:
+def uncertainty(low: float, high: float, n: int) -> float:
     """Returns how far a median of n numbers may be off, from their quartiles.
 
     Two medians that are further apart than both their numbers together differ, in 19 of

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.rivals.ratios import uncertain
+from benchmarks.rivals.ratios import uncertainty
 
 Row = dict[str, Any]
 # What is counted, its unit in the table, and how many make up one.
@@ -72,7 +72,7 @@ def _times(row: Row) -> list[str]:
     off = quartiles = ""
     if "ratio" in run:
         low, _, high = run["ratio"]
-        off = f"{uncertain(low, high, run['rounds']):.1%}"
+        off = f"{uncertainty(low, high, run['rounds']):.1%}"
         quartiles = f"{low - 1:+.1%} to {high - 1:+.1%}"
     compiled = [_over(row[phase]) for phase in ("compile", "trace") if phase in row]
     return [_over(run), off, quartiles, f"{1e3 * run['seconds']:.1f}", *compiled]

@@ -69,6 +69,9 @@ def test_rows_are_written_and_printed(tmp_path, monkeypatch, capsys):
     assert "no_such_package is not installed" in printed
     assert f"jax {jax.__version__}" in " ".join(printed.split())
     assert f"{ours['run']['ratio'][1] - 1:+.1%}" in printed
+    low, _, high = ours["run"]["ratio"]
+    off = 1.57 * (high - low) / ours["run"]["rounds"] ** 0.5
+    assert f" {off:.1%} " in printed
 
 
 def test_counts_are_those_of_a_product_of_matrices():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.rivals.phases import in_rounds
-from benchmarks.rivals.ratios import Spread, ratio, spread, uncertain
+from benchmarks.rivals.ratios import Spread, ratio, spread, uncertainty
 
 
 def test_the_ratio_is_of_the_same_round():
@@ -21,7 +21,7 @@ def test_the_spread_is_the_quartiles():
 def test_medians_of_the_same_seldom_look_different(noise):
     draws = getattr(np.random.default_rng(0), noise)(0, 0.3, (4000, 2, 50))
     low, medians, high = np.quantile(draws, (0.25, 0.5, 0.75), axis=-1)
-    both = uncertain(low, high, 50).sum(-1)
+    both = uncertainty(low, high, 50).sum(-1)
     different = np.abs(np.diff(medians)[:, 0]) > both
     assert 0.005 < different.mean() < 0.05
 
