@@ -54,13 +54,19 @@ def resnet_d(layers: Layers, x: Any, *, channels: int = 128) -> Any:
     return layers.dense("last", x, 1)
 
 
-def biggan(layers: Layers, x: Any, *, channels: int = 96) -> Any:
+def biggan(
+    layers: Layers,
+    x: Any,
+    *,
+    channels: int = 96,
+    widths: tuple[int, ...] = (2, 4, 8, 16),
+) -> Any:
     """BigGAN's for 128x128, with attention at 64x64."""
     x = _block(layers, "block0", x, channels, first=True)
     x = _attend(layers, "attention", x, channels, side=64)
-    for i, widths in enumerate((2, 4, 8, 16), 1):
-        x = _block(layers, f"block{i}", x, widths * channels)
-    x = _block(layers, "block5", x, 16 * channels, down=False)
+    for i, wide in enumerate(widths, 1):
+        x = _block(layers, f"block{i}", x, wide * channels)
+    x = _block(layers, "block5", x, widths[-1] * channels, down=False)
     x = layers.sum_pixels(layers.relu(x))
     return layers.dense("last", x, 1)
 
@@ -129,11 +135,13 @@ _MLP60: Net = functools.partial(mlp, width=256, depth=60)
 
 NETS: dict[str, Case] = {
     "mlp": Case(mlp, (784,), 64, 64),
-    "cnn": Case(cnn, (32, 32, 3), 64, 8),
-    "resnet_d": Case(resnet_d, (32, 32, 3), 64, 4),
-    "biggan": Case(_BIGGAN, (128, 128, 3), 4, 1, quick_net=_BIGGAN),
+    "cnn": Case(cnn, (32, 32, 3), 64, 8, quick_net=cnn),
+    "resnet_d": Case(resnet_d, (32, 32, 3), 64, 4, quick_net=resnet_d),
+    "biggan": Case(
+        _BIGGAN, (128, 128, 3), 4, 1, functools.partial(_BIGGAN, widths=(2,))
+    ),
     "mlp60": Case(_MLP60, (256,), 64, 64, quick_net=_MLP60),
-    "vit": Case(vit, (224, 224, 3), 1, 1, quick_net=functools.partial(vit, depth=2)),
+    "vit": Case(vit, (224, 224, 3), 1, 1, quick_net=functools.partial(vit, depth=1)),
 }
 
 # What only a compiler sees, and needs no time to run.
