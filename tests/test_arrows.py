@@ -279,6 +279,29 @@ def test_normalize():
     )
 
 
+@pytest.mark.parametrize("size", [1e-18, 1.0, 1e18])
+@pytest.mark.parametrize("batch_axis", [(), (0,)])
+def test_normalize_of_a_convolution(size, batch_axis):
+    rng = np.random.default_rng(0)
+    shape = (3, 3, 4, 5) if not batch_axis else (2, 3, 3, 4, 5)
+    kernel = np.float32(size) * rng.standard_normal(shape).astype(np.float32)
+    sigma = np.float32(size) * rng.uniform(1, 3, shape[: len(batch_axis)])
+    sigma, weights = np.float32(sigma), rng.standard_normal(shape)
+
+    def total(kernel, sigma):
+        normalized = sx.normalize(kernel, sigma, sx.Matrix(batch_axis=batch_axis), 0.5)
+        return jnp.sum(normalized * jnp.asarray(weights, jnp.float32))
+
+    got, slopes = jax.value_and_grad(total, (0, 1))(kernel, sigma)
+    divisor = np.float64(sigma).reshape(*sigma.shape, 1, 1, 1, 1)
+    products = (0.5 * weights * kernel / divisor).reshape(*sigma.shape, -1).sum(-1)
+    np.testing.assert_allclose(got, products.sum(), rtol=1e-4)
+    np.testing.assert_allclose(
+        slopes[0] * size, 0.5 * weights / divisor * size, rtol=1e-5
+    )
+    np.testing.assert_allclose(slopes[1], -products / np.float64(sigma), rtol=1e-4)
+
+
 def test_generic_direction_misses_no_coordinate_and_is_no_pattern():
     for shape in ((1,), (7,), (4096,), (64, 64), (3, 5, 7, 11)):
         x = np.asarray(generic_direction(shape, jnp.float32), np.float64)

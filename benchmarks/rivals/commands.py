@@ -64,8 +64,8 @@ class Options(NamedTuple):
 def step(options: Options) -> None:
     """Times the training steps, and counts them by the compiler of this device.
 
-    Quickly, all but the MLP are in Linen alone, and BigGAN and the ViT have one block
-    in place of four and of twelve.
+    Quickly, all but the MLP and the ResNet are in Linen alone, and BigGAN and the ViT
+    have one block in place of four and of twelve.
     """
     effort = measure.Effort(3, 30, cold=False)
     if options.quick:

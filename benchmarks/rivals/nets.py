@@ -136,7 +136,7 @@ _MLP60: Net = functools.partial(mlp, width=256, depth=60)
 NETS: dict[str, Case] = {
     "mlp": Case(mlp, (784,), 64, 64),
     "cnn": Case(cnn, (32, 32, 3), 64, 8, quick_net=cnn),
-    "resnet_d": Case(resnet_d, (32, 32, 3), 64, 4, quick_net=resnet_d),
+    "resnet_d": Case(resnet_d, (32, 32, 3), 64, 4),
     "biggan": Case(
         _BIGGAN, (128, 128, 3), 4, 1, functools.partial(_BIGGAN, widths=(2,))
     ),
