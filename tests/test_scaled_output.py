@@ -131,17 +131,17 @@ def test_value_and_gradient_are_those_through_the_svd(case, library, size):
 @each_library
 @each_case
 def test_no_kernel_is_written_where_the_result_is_smaller(case, library):
-    # More than any vector, and a part of the kernel.
     params = params_of(case)
     args = params, sx.sn_init(params)
-    most = params["kernel"].nbytes / 2
+    kernel = params["kernel"].nbytes
 
     def temporary(shape):
         lowered = jax.jit(wrapped(case, library)).lower(*args, sine(shape))
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
-    assert temporary(case.small) < most
-    assert temporary(case.large) > 2 * most
+    # Half of it is more than any vector.
+    assert temporary(case.small) < kernel / 2
+    assert temporary(case.large) >= kernel
 
 
 @each_library
