@@ -34,9 +34,9 @@ class SingularVectors(NamedTuple):
 
     Attributes:
         u: unit vector on the output side.
-        u2: vector on the output side, about a unit one, about orthogonal to u: it
-            follows the second singular value, and takes over when that becomes the
-            first.
+        u2: vector on the output side, about a unit one, about orthogonal to u: while
+            u rests it follows the second singular value, and takes over when that
+            becomes the first; while u turns it is where u turns to.
         v: unit vector on the input side; zero where the kernel is zero or not finite.
         sigma: ``|W^H v|``, in the kernel's units: at most the largest singular value,
             up to rounding; for one step more if the kernel maps u and u2 to rounding.

@@ -25,7 +25,8 @@ class Carried(NamedTuple):
 
     Attributes:
         u: unit vector in the shape of the kernel's output side.
-        u2: the same for the second singular value, but for a small push; zero: unknown.
+        u2: about a unit vector across u: for the second singular value or, while u
+            turns, where it turns to; zero: unknown.
         sigma: the last finite estimate of the spectral norm, in the kernel's units.
     """
 

@@ -14,7 +14,7 @@ from specjax import _vectors
 from specjax._turn import grams, longest
 from specjax._warmup import _bidiagonalize
 from tests.cases import designed, norm
-from tests.reference import power_steps
+from tests.reference import power_steps, two_vectors
 
 GEOMETRIES = (
     ((7, 5), sx.Matrix()),
@@ -118,13 +118,43 @@ def test_two_vectors_find_a_kernel_of_rank_two_at_once(dtype):
     found = power_iteration(jnp.asarray(kernel), *pair)
     want_left, values, want_right = np.linalg.svd(np.asarray(kernel, np.complex128))
     np.testing.assert_allclose(found.sigma, values[0], rtol=1e-5)
+    # u2 is, too, once u does not turn any more.
+    second = power_iteration(jnp.asarray(kernel), found.u, found.u2).u2
     for got, want in (
         (found.u, want_right[0]),
-        (found.u2, want_right[1]),
+        (second, want_right[1]),
         (found.v, want_left[:, 0].conj()),
     ):
         np.testing.assert_allclose(abs(np.vdot(got, want)), 1, rtol=2e-3)
     np.testing.assert_allclose(abs(np.vdot(found.u, want_right[0])), 1, 1e-5)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.01, 0.07, 0.5, 1.5])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_further_u_turns_the_more_of_u2_is_where_it_turns_to(seed, angle):
+    rng = np.random.default_rng(seed)
+    kernel = designed(30, 20, np.linspace(3, 0.1, 20))
+    leading = np.linalg.svd(kernel)[2]
+    aside = rng.standard_normal((2, 20)) @ leading[2:].T @ leading[2:] / 4
+    pair = np.cos(angle) * leading[:2] + np.sin(angle) * aside
+    found = power_iteration(*(jnp.asarray(x, jnp.float32) for x in (kernel, *pair)))
+    u, u2, sigma = two_vectors(kernel, *pair)
+    np.testing.assert_allclose(found.u, u, atol=1e-5)
+    np.testing.assert_allclose(found.u2, u2, atol=5e-5)
+    np.testing.assert_allclose(found.sigma, sigma, rtol=1e-5)
+    np.testing.assert_allclose(jnp.linalg.norm(found.u2), 1, atol=2e-3)
+    np.testing.assert_allclose(found.u @ found.u2, 0, atol=2e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_few_steps_from_nowhere(seed):
+    # Where the two leading vectors are hard to tell from the third.
+    rng = np.random.default_rng(seed)
+    spectrum = np.r_[1, 0.8, 0.79 * 0.999 ** np.arange(94)]
+    kernel = jnp.asarray(designed(128, 96, spectrum), jnp.float32)
+    pair = jnp.asarray(rng.standard_normal((2, 96)) / 10, jnp.float32)
+    sigma = power_iteration(kernel, *pair, n_steps=10).sigma
+    assert 1 - 1e-5 < sigma < 1 + 1e-6  # two vectors that are only turned: 1 - 2e-4
 
 
 @pytest.mark.parametrize("rest", [0.0, 1e-7, 1e-3])
