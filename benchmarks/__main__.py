@@ -7,7 +7,7 @@ interleaved rounds, and adds what the compiler counts. `counts` is by the TPU co
 without a TPU. `depth` times ours by the number of kernels. `accuracy` is how near sigma
 is for its passes over the kernel, beside the rivals. `budget`, which has to be named,
 writes the counts that a test guards. Device: any, the quoted numbers say which. Time on
-a CPU with 2 cores: with --quick about 8 minutes, else hours.
+a CPU with 2 cores: with --quick about 9 minutes, else hours.
 """
 
 import argparse
