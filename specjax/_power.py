@@ -87,7 +87,8 @@ def power_iteration(
 
     Source: Miyato et al., "Spectral Normalization for GANs" (2018), Algorithm 1, with
     two vectors as in Bauer's simultaneous iteration; Rayleigh-Ritz as in Halko,
-    Martinsson and Tropp (2011), Algorithm 5.1.
+    Martinsson and Tropp (2011), Algorithm 5.1; u2 as the residual of u, while u turns,
+    as in Knyazev's LOBPCG (2001).
     """
     check_options(n_steps=n_steps)
     start = Start(kernel, u, u2, linear_map.resolve(jnp.shape(kernel)))

@@ -26,7 +26,7 @@ ROUNDING = 256
 PUSH = 1e-3
 # The angle, in radians, that u turns by in a step when u2 is half the next vector and
 # half the direction in which u turns. A kernel that drifts by 1 % turns it by .01, one
-# in the first updates of Adam by .1 (docs/design/0002).
+# in the first updates of Adam by .06 to .16 (docs/design/0002).
 TURN = 0.07
 
 

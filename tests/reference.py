@@ -1,4 +1,4 @@
-"""The power iteration in float64 numpy, by QR and SVD: shares no code with specjax."""
+"""The power iteration in float64 numpy, by QR and SVD, without the code of specjax."""
 
 import numpy as np
 

@@ -14,6 +14,7 @@ from flax import nnx
 from jax import lax
 
 import specjax as sx
+from benchmarks.accuracy.passes import writes
 from specjax import linen as sx_linen
 from specjax import nnx as sx_nnx
 from tests.cases import designed, enable_x64
@@ -133,15 +134,17 @@ def test_value_and_gradient_are_those_through_the_svd(case, library, size):
 def test_no_kernel_is_written_where_the_result_is_smaller(case, library):
     params = params_of(case)
     args = params, sx.sn_init(params)
-    kernel = params["kernel"].nbytes
+    kernel = params["kernel"]
 
-    def temporary(shape):
+    def program(shape):
         lowered = jax.jit(wrapped(case, library)).lower(*args, sine(shape))
-        return lowered.compile().memory_analysis().temp_size_in_bytes
+        return lowered.compile()
 
+    small, large = program(case.small), program(case.large)
     # Half of it is more than any vector.
-    assert temporary(case.small) < kernel / 2
-    assert temporary(case.large) >= kernel
+    assert small.memory_analysis().temp_size_in_bytes < kernel.nbytes / 2
+    assert writes(small.as_text(), kernel.size) == 0
+    assert writes(large.as_text(), kernel.size) == 1
 
 
 @each_library
