@@ -6,6 +6,7 @@ turns slowly when the second singular value overtakes the first; of two, the sec
 there already (docs/design/0002).
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -27,6 +28,7 @@ _Pair: TypeAlias = tuple[Array, Array]
 
 # Jitted, so that kernels of one shape are traced once.
 _both_ways = jax.jit(both_ways, static_argnames="linear_map")
+_turn_one = functools.partial(turn, alone=True)
 
 
 class SingularVectors(NamedTuple):
@@ -151,7 +153,7 @@ def power_steps(starts: Sequence[Start], n_steps: int) -> list[Step]:
             _output_side(s.linear_map, *pair, *outputs)
             for s, pair, (_, outputs) in zip(starts, pairs, found, strict=True)
         ]
-        return [inputs for inputs, _ in found], together(turn, vectors)
+        return [inputs for inputs, _ in found], together(turn, vectors, _turn_one)
 
     def next_pairs(_: Any, pairs: list[_Pair]) -> list[_Pair]:
         return [(turned.u, turned.u2) for turned in step(pairs)[1]]

@@ -33,7 +33,11 @@ class Vectors(NamedTuple):
     alone: bool = False
 
 
-def together(function: Callable[..., Any], vectors: Sequence[Vectors]) -> list[Any]:
+def together(
+    function: Callable[..., Any],
+    vectors: Sequence[Vectors],
+    of_one: Callable[..., Any] | None = None,
+) -> list[Any]:
     """Returns ``function(*arrays, kind)`` for each, as few calls of it as can be.
 
     Stacks are a batch already and stay where they lie: each is a call of its own.
@@ -41,6 +45,7 @@ def together(function: Callable[..., Any], vectors: Sequence[Vectors]) -> list[A
     Args:
         function: of arrays; it makes zeros of zeros, unless it is one of numbers.
         vectors: of each kernel.
+        of_one: the same function, for the arrays of one kernel that is in no batch.
     """
     groups: dict[Hashable, list[int]] = {}
     for i, one in enumerate(vectors):
@@ -48,7 +53,9 @@ def together(function: Callable[..., Any], vectors: Sequence[Vectors]) -> list[A
         groups.setdefault(i if alone else _likeness(one), []).append(i)
     results: dict[int, Any] = {}
     for members in groups.values():
-        call = _of_arrays(function, vectors[members[0]])
+        first = vectors[members[0]]
+        single = len(members) == 1 and first.n_batch == 0
+        call = _of_arrays(of_one or function if single else function, first)
         found = _of_group(call, [vectors[i].arrays for i in members])
         results.update(zip(members, found, strict=True))
     return [results[i] for i in range(len(vectors))]

@@ -5,13 +5,14 @@ In closed form: no library call, so it fuses, it works on every backend, and a s
 side stays sharded.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
-from specjax._mesh import Names, total
+from specjax._mesh import Names, summed
 from specjax._vectors import generic_direction
 
 # A vector this much shorter than the other is taken for zero, and one with no more than
@@ -56,6 +57,7 @@ def turn(
     z: Inexact[Array, " *out"],
     z2: Inexact[Array, " *out"],
     split: tuple[Names, ...] = (),
+    alone: bool = False,
 ) -> Turned:
     """Returns the next pair from a pair and ``z = u W^H W``, ``z2 = u2 W^H W``.
 
@@ -69,11 +71,14 @@ def turn(
         z: the product of W with ``V = u W^H``, not normalized in between.
         z2: the same for u2.
         split: the mesh axes over which each axis of these is split by hand.
+        alone: these are in no batch, so that sums put into one are fewer loops.
     """
     over = tuple(name for names in split for name in names)
-    before = grams(u, u2, over)
-    c1, c2, d = _orthonormal(u, u2, z, z2, over)
-    gram = grams(c1 * z, c2 * z2 - d * z, over)
+    pairs = (u, u), (u2, u2), (u, u2), (u, z), (u2, z2), (u, z2)
+    sums = _inner_products(pairs, over, alone)
+    before, inputs = _gram(*sums[:3]), _gram(*sums[3:])
+    c1, c2, d = _orthonormal(inputs)
+    gram = grams(c1 * z, c2 * z2 - d * z, over, alone)
     k1, k2 = _cut(gram.top, c1), _cut(gram.bottom, c2)
     c1, c2, d = k1 * c1, k2 * c2, k2 * d
     c, s, sigma, beside = longest(gram.scaled(k1, k2))
@@ -115,21 +120,22 @@ def _shares(square: Array) -> tuple[Array, Array]:
     return rest, rest * jnp.sqrt(cosine2 * (1 - cosine2)) / TURN**2
 
 
-def _orthonormal(
-    u: Array, u2: Array, z: Array, z2: Array, over: Names
-) -> tuple[Array, Array, Array]:
+def _orthonormal(gram: "Gram") -> tuple[Array, Array, Array]:
     """Returns c1, c2 and d, so that ``c1 V`` and ``c2 V2 - d V`` are orthonormal.
 
     One that would be rounding is zero, its coefficients are: a V far smaller than the
     other, and what V2 has beside V if that is far smaller than V2.
+
+    Args:
+        gram: the inner products of V and V2.
     """
-    top, bottom = _inner(u, z, over).real, _inner(u2, z2, over).real
+    top, bottom, inner = gram
     short = SHORT**2 * jnp.maximum(top, bottom)
     c1 = _inverse_root(top, top > short)
-    along = c1 * _inner(u, z2, over)
+    along = c1 * inner
     beside = bottom - jnp.square(jnp.abs(along))
     c2 = _inverse_root(beside, (bottom > short) & (beside > PARALLEL**2 * bottom))
-    c1, c2 = c1.astype(z.dtype), c2.astype(z.dtype)
+    c1, c2 = c1.astype(inner.dtype), c2.astype(inner.dtype)
     return c1, c2, c2 * along * c1
 
 
@@ -167,11 +173,18 @@ class Gram(NamedTuple):
 
 
 def grams(
-    first: Inexact[Array, " *side"], second: Inexact[Array, " *side"], over: Names = ()
+    first: Inexact[Array, " *side"],
+    second: Inexact[Array, " *side"],
+    over: Names = (),
+    alone: bool = False,
 ) -> Gram:
     """Returns the inner products of two vectors."""
-    top, bottom = _inner(first, first, over).real, _inner(second, second, over).real
-    return Gram(top, bottom, _inner(first, second, over))
+    pairs = (first, first), (second, second), (first, second)
+    return _gram(*_inner_products(pairs, over, alone))
+
+
+def _gram(top: Array, bottom: Array, inner: Array) -> Gram:
+    return Gram(top.real, bottom.real, inner)
 
 
 class Longest(NamedTuple):
@@ -222,5 +235,25 @@ def _square(number: Array) -> Array:
     return (number * jnp.conj(number)).real
 
 
-def _inner(first: Array, second: Array, over: Names) -> Array:
-    return total(jnp.conj(first) * second, over)
+def _inner_products(
+    pairs: Sequence[tuple[Array, Array]], over: Names, alone: bool
+) -> list[Array]:
+    """Returns the inner product of each pair, in the form that fuses.
+
+    The compiler for CPUs makes three loops of a sum. Those for TPU and GPU merge sums
+    of one length, and would write what they are stacked in.
+    """
+
+    def apart(*products: Array) -> list[Array]:
+        return [jnp.sum(product) for product in products]
+
+    def as_one(*products: Array) -> list[Array]:
+        sums = jnp.sum(jnp.stack(products), axis=tuple(range(1, products[0].ndim + 1)))
+        return [sums[i] for i in range(len(products))]
+
+    products = [jnp.conj(first) * second for first, second in pairs]
+    if alone and products[0].size > 1:
+        sums = lax.platform_dependent(*products, cpu=as_one, default=apart)
+    else:
+        sums = apart(*products)
+    return [summed(one, over) for one in sums]
