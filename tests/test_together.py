@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import specjax as sx
+from specjax._together import Vectors, together
 from specjax._turn import turn
 
 N_KERNELS, N_IN, N_OUT = 5, 12, 7
@@ -110,3 +111,12 @@ def test_a_batch_of_vectors_with_zeros_in_them():
         norm = np.linalg.norm(np.float64(layer["kernel"]))
         np.testing.assert_allclose(after[name]["kernel"]["sigma"], norm, rtol=1e-6)
         np.testing.assert_allclose(np.linalg.norm(used[name]["kernel"]), 1, rtol=1e-6)
+
+
+def test_a_kernel_in_no_batch_has_its_own_function():
+    one, other = jnp.arange(3.0), jnp.arange(4.0)
+    stack = Vectors((jnp.ones((2, 3)),), n_batch=1)
+    vectors = [Vectors((one,)), Vectors((other,)), Vectors((one,)), stack]
+    found = together(lambda x, _: 2 * x, vectors, lambda x, _: 2 * x + 1)
+    want = [2 * one, 2 * other + 1, 2 * one, 2 * stack.arrays[0]]
+    jax.tree.map(np.testing.assert_array_equal, found, want)
