@@ -1,8 +1,6 @@
 """From sigma and the bound to the normalized kernel: ``W bound / sigma``."""
 
-import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Inexact, Real
 
 from specjax._batch import check_vectors
@@ -44,35 +42,8 @@ def scaled(kernel: Array, scale: Array, linear_map: LinearMap) -> Array:
     batch_axis = linear_map.resolve(kernel.shape).batch_axis
     others = tuple(axis for axis in range(kernel.ndim) if axis not in batch_axis)
     wide = vector_dtype(kernel.dtype)
-    scale = scale.astype(jnp.finfo(wide).dtype)
-    if batch_axis:
-        scale = jnp.expand_dims(scale, others)
-    times = _divided if len(others) > 2 else jnp.multiply
-    return times(kernel.astype(wide), scale).astype(kernel.dtype)
-
-
-def _divided(kernel: Array, scale: Array) -> Array:
-    """Returns ``kernel * scale`` by a division, for a convolution's kernel.
-
-    XLA's compiler for CPUs repeats a product in all that uses it, so that the gradient
-    of the kernel is kept until the update, in memory that other convolutions wait for.
-    A division by a number that is used twice it does once (docs/performance.md).
-    """
-    inverse = 1 / jnp.maximum(scale, jnp.finfo(scale.dtype).tiny)
-    return _quotient(kernel, scale, lax.stop_gradient(inverse))
-
-
-@jax.custom_jvp
-def _quotient(kernel: Array, scale: Array, inverse: Array) -> Array:
-    del scale
-    return kernel / inverse
-
-
-@_quotient.defjvp
-def _quotient_jvp(primals, tangents):
-    # Not as jax has it: the divisor's square may be out of range.
-    (kernel, _, inverse), (d_kernel, d_scale, _) = primals, tangents
-    return _quotient(*primals), d_kernel / inverse + kernel * d_scale
+    scale = jnp.expand_dims(scale, others).astype(wide)
+    return (kernel.astype(wide) * scale).astype(kernel.dtype)
 
 
 def factor(sigma: Real[Array, " ..."], bound: Bound, cap: bool) -> Real[Array, " ..."]:

@@ -800,7 +800,7 @@ def test_n10_eval_reads_each_kernel_once():
 
     # In training two products, each of a pair of vectors, in evaluation one; and the
     # rescaling, whose scale is spread first.
-    rescaling = ["broadcast_in_dim", "divide"]
+    rescaling = ["broadcast_in_dim", "multiply"]
     assert sorted(reads(True)) == sorted(["dot_general", "dot_general", *rescaling])
     assert sorted(reads(False)) == sorted(["dot_general", *rescaling])
 
