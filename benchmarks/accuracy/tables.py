@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from benchmarks.accuracy.drift import STARTS
 
 _STARTS = {"own": "its own start", "converged": "a converged start"}
@@ -75,19 +77,23 @@ def _drift(results: dict[str, Any], start: str) -> str:
 
 
 def _gan(gan: dict[str, Any]) -> str:
-    """The norms at the first update, and over all of them."""
-    header = ["method", "update 1", "update 10", f"largest of {gan['updates']}", "last"]
-    header.append("mean")
+    """The mean norms over the first update, the next, and all; the largest of all."""
+    n = gan["updates"]
+    spans = [(0, 1), (0, 10), (10, 50), (50, 100), (0, n)]
+    spans = [(start, end) for start, end in dict.fromkeys(spans) if end <= n]
+    header = ["method", "1"]
+    header += [f"{start + 1} to {end}" for start, end in spans[1:]] + ["at most"]
     rows = []
     for name, found in gan["norms"].items():
-        pairs = list(zip(found["largest"], found["median"], strict=True))
-        shown = [pairs[0], pairs[min(9, len(pairs) - 1)], max(pairs), pairs[-1]]
-        cells = [f"{largest:.4f} / {median:.4f}" for largest, median in shown]
-        means = [sum(part) / len(part) for part in zip(*pairs, strict=True)]
-        rows.append([name, *cells, f"{means[0]:.4f} / {means[1]:.4f}"])
+        curves = found["largest"], found["median"]
+        cells = [
+            " / ".join(f"{np.mean(curve[start:end]):.4f}" for curve in curves)
+            for start, end in spans
+        ]
+        rows.append([name, *cells, f"{max(found['largest']):.4f}"])
     title = (
-        f"The GAN's first {gan['updates']} updates: norm of D's normalized kernels, "
-        "largest / median of the kernels (the bound is 1)"
+        f"The GAN's first {n} updates: mean norm of D's normalized kernels over these "
+        "updates, largest / median of the kernels (the bound is 1)"
     )
     return f"{title}\n\n{_table(header, rows)}"
 

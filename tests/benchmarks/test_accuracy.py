@@ -371,6 +371,7 @@ def test_tables_and_figures(tmp_path):
         row | {"start": "own", "largest": 0.5, "median": 0.25},
         row | {"start": "converged", "largest": 2e-4, "median": 1e-5},
     ]
+    norms = [1.4, 1.2, *[1.0] * 8, *[1.5] * 40]
     results = {
         "methods": ["specjax"],
         "missing": {"torch": "No module named 'torch'"},
@@ -382,9 +383,9 @@ def test_tables_and_figures(tmp_path):
         ],
         "drift": [{"kernel": f"K{i}", "updates": 9, "rows": rows} for i in range(4)],
         "gan": {
-            "updates": 2,
+            "updates": 50,
             "kernels": {"Conv_0": [3, 3, 1, 16]},
-            "norms": {"specjax": {"largest": [1.4, 1.0], "median": [1.2, 1.0]}},
+            "norms": {"specjax": {"largest": norms, "median": [1.2] + [1.0] * 49}},
         },
     }
     text = tables(results)
@@ -392,6 +393,9 @@ def test_tables_and_figures(tmp_path):
         "| specjax | 1 | 130 | 2 | 0 |",
         "| specjax | 25.00 % (2) | 12.50 % (10) | 1.00 % (40) | 1.0e-05 (200) |",
         "| specjax | 1 | 2 |" + " 2.0e-04 / 1.0e-05 |" * 4,
+        "| method | 1 | 1 to 10 | 11 to 50 | 1 to 50 | at most |",
+        "| specjax | 1.4000 / 1.2000 | 1.0600 / 1.0200 | 1.5000 / 1.0000 | "
+        "1.4120 / 1.0040 | 1.5000 |",
         "torch: not measured, No module named 'torch'",
     ):
         assert line in text
