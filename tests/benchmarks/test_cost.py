@@ -1,6 +1,7 @@
 """What spectral normalization adds to a program: passes, memory, growth with depth."""
 
 import functools
+import itertools
 
 import flax.linen as nn
 import jax
@@ -8,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import specjax as sx
+import specjax.nnx
 from benchmarks.accuracy.passes import reads, writes
 from benchmarks.rivals import depth
 from benchmarks.rivals.compiled import counts
@@ -92,6 +95,28 @@ def test_evaluation_reads_each_kernel_once_more_than_the_layer(forward):
     for size in SIZES:
         assert reads(usual, size) == 1
         assert reads(text, size) == 2
+
+
+def test_evaluation_of_an_nnx_wrapper_reads_no_more():
+    def net(wrap):
+        keys, sides = nnx.Rngs(0), itertools.pairwise(WIDTHS)
+        layers = [wrap(nnx.Linear(*side, rngs=keys)) for side in sides]
+        return nnx.split(nnx.Sequential(layers[0], jnp.tanh, layers[1], jnp.tanh))
+
+    def text(wrap):
+        graphdef, variables = net(wrap)
+
+        def evaluation(variables, x):
+            model = nnx.merge(graphdef, variables)
+            model.eval()
+            return model(x)
+
+        return compiled(evaluation, variables, X).as_text()
+
+    for size in SIZES:
+        assert reads(text(lambda layer: layer), size) == 1
+        assert reads(text(specjax.nnx.SpectralNorm), size) == 2
+        assert writes(text(specjax.nnx.SpectralNorm), size) == 0
 
 
 def test_with_fused_params_the_program_is_the_plain_one():
