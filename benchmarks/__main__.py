@@ -12,7 +12,11 @@ a CPU with 2 cores: with --quick about 9 minutes, else hours.
 
 import argparse
 import importlib.util
+import io
+import multiprocessing
 import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 _PASSES = "real and fake in one batch (1, the default), or one after the other (2)"
@@ -59,9 +63,19 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = commands.Options(
         options.net or [], rivals, options.passes, options.quick, options.out
     )
-    for name, command in every.items():
-        if options.what in (None, name):
-            command(chosen)
+    if options.what:
+        every[options.what](chosen)
+        return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # two processes write to it
+    commands.step(chosen)
+    commands.depth(chosen)
+    # What is no time can be measured beside something else.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn) as beside:
+        accuracy = beside.submit(commands.accuracy, chosen)
+        commands.counts(chosen)
+    accuracy.result()
 
 
 if __name__ == "__main__":

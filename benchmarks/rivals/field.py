@@ -20,6 +20,7 @@ class Rival(NamedTuple):
             that one itself.
         ours: whether it is specjax.
         unasked: whether it is in the tables of those who do not name it.
+        quick: whether it is timed in a quick look at every network.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Rival(NamedTuple):
     plain: str | None
     ours: bool = False
     unasked: bool = True
+    quick: bool = True
 
     def missing(self) -> str | None:
         """Returns None if its package is there, else what to say of it."""
@@ -59,7 +61,8 @@ FIELD = (
     Rival("specjax sn_apply", "flax", "linen", "functions", _LINEN, ours=True),
     Rival("specjax.linen.SpectralNorm", "flax", "linen", "specjax", _LINEN, ours=True),
     Rival(
-        "specjax.linen, one around all", "flax", "linen", "around", _LINEN, ours=True
+        "specjax.linen, one around all", "flax", "linen", "around", _LINEN,
+        ours=True, quick=False,
     ),
     Rival("specjax renormalize", "flax", "linen", "renormalized", _LINEN, ours=True),
     Rival(
@@ -72,7 +75,10 @@ FIELD = (
     Rival(_NNX, "flax", "nnx", "plain", None),
     Rival("flax.nnx.SpectralNorm", "flax", "nnx", "flax", _NNX),
     Rival("specjax.nnx.SpectralNorm", "flax", "nnx", "specjax", _NNX, ours=True),
-    Rival("specjax.nnx, one around all", "flax", "nnx", "around", _NNX, ours=True),
+    Rival(
+        "specjax.nnx, one around all", "flax", "nnx", "around", _NNX,
+        ours=True, quick=False,
+    ),
     Rival("haiku, plain", "haiku", "haiku", "plain", None),
     Rival("haiku SNParamsTree", "haiku", "haiku", "haiku", "haiku, plain"),
     Rival("equinox, plain", "equinox", "equinox", "plain", None),
