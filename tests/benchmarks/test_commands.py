@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.rivals import commands, field, nets
+from benchmarks.rivals import aot, commands, depth, field, measure, nets
 from benchmarks.rivals.compiled import counts
 
 TINY = nets.Case(functools.partial(nets.mlp, width=4), (3,), 2, 2)
@@ -72,6 +72,48 @@ def test_rows_are_written_and_printed(tmp_path, monkeypatch, capsys):
     low, _, high = ours["run"]["ratio"]
     off = 1.57 * (high - low) / ours["run"]["rounds"] ** 0.5
     assert f" {off:.1%} " in printed
+
+
+@pytest.mark.parametrize("what", ["step", "counts"])
+def test_a_quick_look_at_all_networks_says_what_it_leaves_out(what, monkeypatch):
+    asked = {}
+
+    def note(name, case, batch, *_, rivals, **__):
+        asked[name] = {rival.name for rival in rivals}
+        return []
+
+    monkeypatch.setattr({"step": measure, "counts": aot}[what], "measure", note)
+    main([what, "--quick"])
+    around = "specjax.linen, one around all"
+    if what == "counts":
+        assert list(asked) == ["resnet_d", "resnet_d_512"]
+        assert all(around in names for names in asked.values())
+        return
+    assert set(asked) == {"mlp", "resnet_d"} | {
+        f"{name}, quick" for name in ("cnn", "biggan", "mlp60", "vit")
+    }
+    assert not any(around in names for names in asked.values())
+    main([what, "--quick", "--net", "mlp"])
+    assert around in asked["mlp"]
+
+
+def test_depth_has_a_row_for_each_number_of_kernels(tmp_path, monkeypatch, capsys):
+    small = {
+        name: form._replace(quick_depths=(2, 3)) for name, form in depth.FORMS.items()
+    }
+    monkeypatch.setattr(depth, "FORMS", small)
+    main(["depth", "--quick", "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / "depth.json").read_text())["rows"]
+    assert [(row["form"], row["kernels"]) for row in rows] == [
+        (name, n) for name in small for n in (2, 3)
+    ]
+    assert all(row[p] > 0 for row in rows for p in ("trace", "compile", "run"))
+    # Each row is of its own program: a layer more is three products.
+    flops = {(row["form"], row["kernels"]): row["counts"]["flops"] for row in rows}
+    more = flops["layers, plain", 3] - flops["layers, plain", 2]
+    product = 2 * 8 * depth.SIDE**2
+    assert 3 * product <= more < 3.2 * product
+    assert f"{1e3 * rows[0]['trace'] / 2:,.2f} ms" in capsys.readouterr().out
 
 
 def test_counts_are_those_of_a_product_of_matrices():
