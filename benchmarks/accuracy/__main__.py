@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy [--quick] [--out DIR]
 
-Device: a CPU with 2 cores. Time: 13 to 24 minutes; with --quick about one. Without
+Device: a CPU with 2 cores. Time: 11 to 25 minutes; with --quick about one. Without
 torch or keras their rows are left out, and a line says so.
 """
 

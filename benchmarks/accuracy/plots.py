@@ -6,6 +6,7 @@ With matplotlib's objects alone: no global state, no window.
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -80,19 +81,24 @@ def _draw_drift(panel: Axes, one: dict[str, Any]) -> None:
 
 
 def gan_norms(gan: dict[str, Any]) -> Figure:
-    """Draws the largest and the median norm of D's kernels at each update."""
+    """Draws the largest and the median norm of D's kernels, the mean of the runs."""
     figure = _figure(11, 4.6)
+    n_runs = len(next(iter(gan["norms"].values()))["largest"])
+    runs = f"mean of {n_runs} runs" if n_runs > 1 else "one run"
     for panel, which in zip(figure.subplots(1, 2), ("largest", "median"), strict=True):
         for name, found in gan["norms"].items():
             steps = range(1, gan["updates"] + 1)
             color, _ = _LOOK[name]
             width = 2.4 if name == OURS else 1.2
             order = 3 if name == OURS else 2
-            panel.plot(steps, found[which], color=color, lw=width, zorder=order)
+            panel.plot(
+                steps, np.mean(found[which], 0), color=color, lw=width, zorder=order
+            )
         panel.axhline(1, color="black", lw=0.8, ls=":")
         panel.set(xlabel="update of the GAN", yscale="log")
         panel.set_title(
-            f"{which} norm of D's {len(gan['kernels'])} kernels", fontsize=10
+            f"{which} norm of D's {len(gan['kernels'])} kernels, {runs}",
+            fontsize=10,
         )
         low, high = panel.get_ylim()
         ticks = [t for t in (1, 1.02, 1.05, 1.1, 1.2, 1.3, 1.4, 1.5) if low < t < high]

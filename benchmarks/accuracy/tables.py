@@ -14,7 +14,7 @@ def tables(results: dict[str, Any]) -> str:
     parts = [_passes(results["passes"])]
     parts += [_cold(one, results) for one in results["cold"]]
     parts += [_drift(results, start) for start in STARTS]
-    parts.append(_gan(results["gan"]))
+    parts += [_gan(results["gan"], which) for which in ("largest", "median")]
     lines = [f"{name}: not measured, {why}" for name, why in results["missing"].items()]
     return "\n\n".join(parts + lines)
 
@@ -76,7 +76,7 @@ def _drift(results: dict[str, Any], start: str) -> str:
     return f"{title}\n\n{_table(header, rows)}"
 
 
-def _gan(gan: dict[str, Any]) -> str:
+def _gan(gan: dict[str, Any], which: str) -> str:
     """The mean norms over the first update, the next, and all; the largest of all."""
     n = gan["updates"]
     spans = [(0, 1), (0, 10), (10, 50), (50, 100), (0, n)]
@@ -85,17 +85,23 @@ def _gan(gan: dict[str, Any]) -> str:
     header += [f"{start + 1} to {end}" for start, end in spans[1:]] + ["at most"]
     rows = []
     for name, found in gan["norms"].items():
-        curves = found["largest"], found["median"]
-        cells = [
-            " / ".join(f"{np.mean(curve[start:end]):.4f}" for curve in curves)
-            for start, end in spans
-        ]
-        rows.append([name, *cells, f"{max(found['largest']):.4f}"])
+        curves = np.array(found[which])  # (runs, updates)
+        cells = [_mean(curves[:, start:end].mean(1)) for start, end in spans]
+        rows.append([name, *cells, f"{curves.max():.4f}"])
+    n_runs = len(next(iter(gan["norms"].values()))[which])
+    runs = f", {n_runs} runs and their standard error" if n_runs > 1 else ""
     title = (
         f"The GAN's first {n} updates: mean norm of D's normalized kernels over these "
-        "updates, largest / median of the kernels (the bound is 1)"
+        f"updates, {which} of {len(gan['kernels'])} kernels (the bound is 1){runs}"
     )
     return f"{title}\n\n{_table(header, rows)}"
+
+
+def _mean(values: np.ndarray) -> str:
+    """The mean over the runs and its standard error."""
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
+    return f"{values.mean():.4f} ±{values.std(ddof=1) / len(values) ** 0.5:.4f}"
 
 
 def _number(value: float) -> str:

@@ -334,18 +334,46 @@ def test_gan_kernels_are_those_before_each_update(monkeypatch):
         layer = {"kernel": kernel, "bias": kernel[0]}
         return types.SimpleNamespace(discriminator={"Conv_0": layer})
 
+    seeds = []
+
     def step(state, real, seed):
+        seeds.append(int(seed))
         held = state.discriminator["Conv_0"]["kernel"]
         new = held * 2
         held[:] = np.nan  # as a donated array is gone
         return state_of(new), {}
 
-    monkeypatch.setattr(gan, "first_state", lambda *_: state_of(np.ones(SHAPE)))
+    def first_state(config, mesh):
+        return state_of(np.full(SHAPE, 1 + config.seed, float))
+
+    monkeypatch.setattr(gan, "first_state", first_state)
     lowered = types.SimpleNamespace(compile=lambda options: step)
     jitted = types.SimpleNamespace(lower=lambda state, real, seed: lowered)
     monkeypatch.setattr(gan, "make_train_step", lambda *_: jitted)
-    found = [one["Conv_0"][0, 0] for one in list(gan.discriminators(3))]
-    assert found == [1, 2, 4]
+    runs = list(gan.discriminators(3, n_seeds=2))
+    found = [[one["Conv_0"][0, 0] for one in run] for run in runs]
+    assert found == [[1, 2, 4], [2, 4, 8]]
+    assert seeds == [0, 0, 0, 1, 1, 1]
+
+
+def test_gan_has_a_curve_for_each_run(monkeypatch):
+    kernels = list(moving())
+    runs = [[{"a": factor * kernel} for kernel in kernels] for factor in (1, 3)]
+    monkeypatch.setattr(gan, "discriminators", lambda n, n_seeds: runs)
+    method, seen = spy(-0.2)
+    started = []
+
+    def start(kernel, seed):
+        started.append((seed, kernel[0, 0] / kernels[0][0, 0]))
+
+    found = fields.Field({("one", 1): method._replace(start=start)}, {}, {})
+    norms = gan.gan(found, N_UPDATES, n_seeds=2)["norms"]["one"]
+    assert started == [(0, 1), (1, 3)]
+    np.testing.assert_array_equal(
+        np.stack(seen), [one["a"] for run in runs for one in run]
+    )
+    for curves in norms.values():
+        np.testing.assert_allclose(curves, np.full((2, N_UPDATES), 1 / 0.8), 1e-5)
 
 
 # What comes out.
@@ -372,6 +400,7 @@ def test_tables_and_figures(tmp_path):
         row | {"start": "converged", "largest": 2e-4, "median": 1e-5},
     ]
     norms = [1.4, 1.2, *[1.0] * 8, *[1.5] * 40]
+    low, high = [1.2] + [1.0] * 49, [1.4] + [1.0] * 49
     results = {
         "methods": ["specjax"],
         "missing": {"torch": "No module named 'torch'"},
@@ -385,7 +414,7 @@ def test_tables_and_figures(tmp_path):
         "gan": {
             "updates": 50,
             "kernels": {"Conv_0": [3, 3, 1, 16]},
-            "norms": {"specjax": {"largest": norms, "median": [1.2] + [1.0] * 49}},
+            "norms": {"specjax": {"largest": [norms], "median": [low, high]}},
         },
     }
     text = tables(results)
@@ -394,8 +423,10 @@ def test_tables_and_figures(tmp_path):
         "| specjax | 25.00 % (2) | 12.50 % (10) | 1.00 % (40) | 1.0e-05 (200) |",
         "| specjax | 1 | 2 |" + " 2.0e-04 / 1.0e-05 |" * 4,
         "| method | 1 | 1 to 10 | 11 to 50 | 1 to 50 | at most |",
-        "| specjax | 1.4000 / 1.2000 | 1.0600 / 1.0200 | 1.5000 / 1.0000 | "
-        "1.4120 / 1.0040 | 1.5000 |",
+        "| specjax | 1.4000 | 1.0600 | 1.5000 | 1.4120 | 1.5000 |",
+        # The root of ((.1^2 + .1^2) / 1 / 2) for two runs, and a tenth for ten updates.
+        "| specjax | 1.3000 ±0.1000 | 1.0300 ±0.0100 | 1.0000 ±0.0000 | "
+        "1.0060 ±0.0020 | 1.4000 |",
         "torch: not measured, No module named 'torch'",
     ):
         assert line in text
