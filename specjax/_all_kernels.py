@@ -36,9 +36,6 @@ class Normalized(NamedTuple):
     carried: Carried
 
 
-@functools.partial(
-    jax.jit, static_argnames=("linear_maps", "cap", "n_steps", "grad_sigma")
-)
 def apply_all(
     kernels: list[Array],
     carried: list[Carried],
@@ -50,6 +47,84 @@ def apply_all(
     grad_sigma: bool,
 ) -> list[Normalized]:
     """Returns each kernel normalized, by what, and what is carried to the next step."""
+    # Of many kernels in a program only the rescaling is differentiated, once for each
+    # shape. One is a function that is traced once for all of its shape.
+    traced = any(isinstance(kernel, jax.core.Tracer) for kernel in kernels)
+    return (_apply_all if traced and len(kernels) > 1 else _apply_all_at_once)(
+        kernels,
+        carried,
+        bound,
+        linear_maps=linear_maps,
+        cap=cap,
+        n_steps=n_steps,
+        grad_sigma=grad_sigma,
+    )
+
+
+def _apply_all(
+    kernels: list[Array],
+    carried: list[Carried],
+    bound: Bound,
+    *,
+    linear_maps: tuple[LinearMap, ...],
+    cap: bool,
+    n_steps: int,
+    grad_sigma: bool,
+) -> list[Normalized]:
+    constants = _constants(
+        lax.stop_gradient(kernels),
+        carried,
+        bound,
+        linear_maps=linear_maps,
+        cap=cap,
+        n_steps=n_steps,
+    )
+    normalized = []
+    for kernel, (vectors, scale, new), linear_map in zip(
+        kernels, constants, linear_maps, strict=True
+    ):
+        kernel, scale = _rescaled(
+            kernel,
+            bound,
+            scale,
+            vectors,
+            linear_map=linear_map,
+            cap=cap,
+            grad_sigma=grad_sigma,
+        )
+        normalized.append(Normalized(kernel, scale, new))
+    return normalized
+
+
+_apply_all_at_once = jax.jit(
+    _apply_all, static_argnames=("linear_maps", "cap", "n_steps", "grad_sigma")
+)
+
+
+class _Constants(NamedTuple):
+    """What is constant in the derivative of a step of one kernel.
+
+    Attributes:
+        vectors: the inputs and the outputs of the power step.
+        scale: what the kernel is to be multiplied with.
+        carried: to the next step.
+    """
+
+    vectors: tuple[Array, ...]
+    scale: Array
+    carried: Carried
+
+
+@functools.partial(jax.jit, static_argnames=("linear_maps", "cap", "n_steps"))
+def _constants(
+    kernels: list[Array],
+    carried: list[Carried],
+    bound: Bound,
+    *,
+    linear_maps: tuple[LinearMap, ...],
+    cap: bool,
+    n_steps: int,
+) -> list[_Constants]:
     starts = [
         Start(kernel, c.u, c.u2, linear_map)
         for kernel, c, linear_map in zip(kernels, carried, linear_maps, strict=True)
@@ -60,20 +135,10 @@ def apply_all(
         for start, step, old in zip(starts, steps, carried, strict=True)
     ]
     found = together(lambda new, old, _: _scalars(new, old, bound, cap), scalars)
-    normalized = []
-    for start, step, (kept, scale) in zip(starts, steps, found, strict=True):
-        vectors = *step.inputs, *step.outputs
-        kernel, scale = _rescaled(
-            start.kernel,
-            bound,
-            scale,
-            vectors,
-            linear_map=start.linear_map,
-            cap=cap,
-            grad_sigma=grad_sigma,
-        )
-        normalized.append(Normalized(kernel, scale, Carried(step.u, step.u2, kept)))
-    return normalized
+    return [
+        _Constants((*step.inputs, *step.outputs), scale, Carried(step.u, step.u2, kept))
+        for step, (kept, scale) in zip(steps, found, strict=True)
+    ]
 
 
 def _scalars(new: Array, old: Array, bound: Bound, cap: bool) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array
 
@@ -75,18 +76,22 @@ def _of_group(call: Callable[..., Any], members: list[tuple[Array, ...]]) -> lis
     if len(members) == 1:
         return [call(*members[0])]
     batch = tuple(map(jnp.stack, zip(*members, strict=True)))
+    batched = jax.jit(jax.vmap(call))
     if explicit_axes(batch[0]):
         # Two branches would have to agree on shardings, too.
-        return _unstacked(call, *batch)
-    walled = _one_by_one if batch[0].ndim == 1 else _walled
-    on_cpu, else_ = (functools.partial(form, call) for form in (walled, _unstacked))
-    return lax.platform_dependent(*batch, cpu=on_cpu, default=else_)
+        return _unstacked(batched, *batch)
+    numbers = batch[0].ndim == 1
+    walled = (_one_by_one, call) if numbers else (_walled, batched)
+    return lax.platform_dependent(
+        *batch,
+        cpu=functools.partial(*walled),
+        default=functools.partial(_unstacked, batched),
+    )
 
 
-def _unstacked(call: Callable[..., Any], *batch: Array) -> list[Any]:
+def _unstacked(batched: Callable[..., Any], *batch: Array) -> list[Any]:
     """Returns what becomes of each member of a batch."""
-    leaves, tree = jax.tree.flatten(jax.vmap(call)(*batch))
-    return [tree.unflatten([x[i] for x in leaves]) for i in range(len(batch[0]))]
+    return _members(batched(*batch), len(batch[0]))
 
 
 def _one_by_one(call: Callable[..., Any], *batch: Array) -> list[Any]:
@@ -94,10 +99,10 @@ def _one_by_one(call: Callable[..., Any], *batch: Array) -> list[Any]:
 
     They come stacked because all platforms have one signature; the compiler undoes it.
     """
-    return [call(*[x[i] for x in batch]) for i in range(len(batch[0]))]
+    return [call(*one) for one in _members(batch, len(batch[0]))]
 
 
-def _walled(call: Callable[..., Any], *batch: Array) -> list[Any]:
+def _walled(batched: Callable[..., Any], *batch: Array) -> list[Any]:
     """Returns the same, for a compiler that compiles equal operations once.
 
     That is the one for CPUs, and it moves what is cut out of a batch into all that uses
@@ -107,35 +112,50 @@ def _walled(call: Callable[..., Any], *batch: Array) -> list[Any]:
     once for each kind of array. Nor does it look into a branch for the places, so that
     the cuts are equal operations, too.
     """
-    one, tree = jax.tree.flatten(jax.eval_shape(call, *[x[0] for x in batch]))
-    kinds = list(dict.fromkeys(map(_kind, one)))
+    likes, tree = jax.tree.flatten(jax.eval_shape(batched, *batch))
+    likes = [_kind(like) for like in likes]
+    kinds = list(dict.fromkeys(likes))
+
+    @jax.jit
+    def packed(leaves: list[Array]) -> list[Array]:
+        found = list(zip(leaves, likes, strict=True))
+        return [
+            jnp.stack([x for x, like in found if like == kind], 1) for kind in kinds
+        ]
+
+    @jax.jit
+    def at(place: Array, packs: list[Array]) -> list[Array]:
+        return [lax.dynamic_index_in_dim(x, place, keepdims=False) for x in packs]
+
+    @jax.jit
+    def unpacked(packs: list[Array]) -> Any:
+        rows = dict(zip(kinds, map(iter, packs), strict=True))
+        return tree.unflatten([next(rows[like]) for like in likes])
 
     def cut(places: list[Array], *batch: Array) -> list[list[Array]]:
-        results = list(zip(jax.tree.leaves(jax.vmap(call)(*batch)), one, strict=True))
-        packs = [
-            jnp.stack([x for x, like in results if _kind(like) == kind], 1)
-            for kind in kinds
-        ]
-        return [
-            [lax.dynamic_index_in_dim(pack, i, keepdims=False) for pack in packs]
-            for i in places
-        ]
+        packs = packed(jax.tree.leaves(batched(*batch)))
+        return [at(place, packs) for place in places]
 
-    def nothing(*arguments: Any) -> list[list[Array]]:
-        def zeros(like: jax.ShapeDtypeStruct) -> Array:
-            return varying_like(jnp.zeros(like.shape, like.dtype), like)
-
-        return jax.tree.map(zeros, jax.eval_shape(cut, *arguments))
+    def nothing(places: list[Array], *batch: Array) -> list[list[Array]]:
+        first, *_ = jax.eval_shape(cut, places[:1], *batch)
+        zeros = [varying_like(jnp.zeros(x.shape, x.dtype), x) for x in first]
+        return [zeros for _ in places]
 
     anything = functools.reduce(jnp.logical_or, [jnp.any(x != 0) for x in batch])
-    first = [jnp.uint32(0) for _ in batch[0]]
-    each = [jnp.uint32(i) for i in range(len(first))]
-    places = lax.cond(anything, lambda: each, lambda: first)
-    results = []
-    for packs in lax.cond(anything, cut, nothing, places, *batch):
-        rows = {kind: iter(pack) for kind, pack in zip(kinds, packs, strict=True)}
-        results.append(tree.unflatten([next(rows[_kind(like)]) for like in one]))
-    return results
+    each = list(np.arange(len(batch[0]), dtype=np.uint32))
+    places = lax.cond(anything, lambda: each, lambda: each[:1] * len(each))
+    return list(map(unpacked, lax.cond(anything, cut, nothing, places, *batch)))
+
+
+def _members(batch: Any, n: int) -> list[Any]:
+    """Returns a tree for each index along the first axis of the arrays of a tree.
+
+    As ``x[i]`` does for each array, in a quarter of the time that takes to trace.
+    """
+    leaves, tree = jax.tree.flatten(batch)
+    rows = zip(*[lax.split(x, [1] * n) for x in leaves], strict=True)
+    squeezed = jax.jit(lambda leaves: [lax.squeeze(x, (0,)) for x in leaves])
+    return [tree.unflatten(squeezed(row)) for row in rows]
 
 
 def _kind(leaf: Any) -> Hashable:

@@ -1,7 +1,10 @@
 """What spectral normalization adds to a program: passes, memory, growth with depth."""
 
+import cProfile
 import functools
 import itertools
+import pstats
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -16,6 +19,9 @@ import specjax.nnx
 from benchmarks.accuracy.passes import reads, writes
 from benchmarks.rivals import depth
 from benchmarks.rivals.compiled import counts
+from benchmarks.rivals.field import FIELD
+from benchmarks.rivals.nets import NETS
+from benchmarks.rivals.weights import problem
 from specjax.linen import SpectralNorm
 from specjax.optax import renormalize
 
@@ -184,6 +190,45 @@ def test_programs_grow_by_the_same_for_each_kernel():
     np.testing.assert_allclose(third - second, 2 * (second - first), rtol=0.01)
     # What is compiled does not grow: only how often it is called.
     assert len(set(distinct)) == 1
+
+
+# Of the plain step's; flax.linen.SpectralNorm makes 1.98 times as many.
+CALLS_OF_TRACING = {
+    "specjax sn_apply": 1.65,
+    "specjax.linen.SpectralNorm": 1.55,
+    "specjax.linen, one around all": 1.75,
+    "specjax renormalize": 1.55,
+}
+
+
+def test_tracing_sixty_layers_takes_few_calls_of_functions():
+    """Those of jax: tracing is made of them, and they are a number, no time."""
+    case = NETS["mlp60"]
+    about = problem(case.net, case.image_shape, 1, cold=True)
+    images = jnp.zeros((2, *case.image_shape))
+    trainings = {
+        rival.name: rival.prepare(about)
+        for rival in FIELD
+        if rival.name == "linen, plain" or rival.name in CALLS_OF_TRACING
+    }
+
+    def calls(name):
+        training = trainings[name]
+        jax.clear_caches()
+        profile = cProfile.Profile()
+        profile.runcall(jax.jit(training.step).trace, training.carried, images, images)
+        inside = Path(jax.__file__).parent
+        found = pstats.Stats(profile).stats
+        return sum(
+            n
+            for (file, *_), (_, n, *_) in found.items()
+            if inside in Path(file).parents
+        )
+
+    calls("linen, plain")  # What a process does once only.
+    plain = calls("linen, plain")
+    ratios = {name: calls(name) / plain for name in CALLS_OF_TRACING}
+    assert all(ratios[name] <= CALLS_OF_TRACING[name] for name in ratios), ratios
 
 
 def test_a_stack_of_any_depth_is_one_program():
