@@ -11,6 +11,7 @@ import specjax as sx
 from specjax import bounds
 from specjax._errors import TooLargeError
 from specjax.bounds._gram import adjoint_times_self
+from specjax.bounds._rounding import power_of_two
 from tests.cases import Own, designed, enable_x64
 
 STACK = sx.Matrix(batch_axis=0)
@@ -99,6 +100,20 @@ def test_a_large_matrix(kind):
     assert true <= bound <= true * 1.002
     low = float(bounds.lower(kernel).value)
     assert true * 0.999 <= low <= true * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+def test_the_power_of_two_below_a_number(dtype):
+    with enable_x64():
+        info = jnp.finfo(dtype)
+        powers = 2.0 ** np.arange(info.minexp, info.maxexp)
+        numbers = np.concatenate([powers, powers * (2 - float(info.eps))])
+        found = jax.vmap(power_of_two)(jnp.array([-numbers, numbers / 2], dtype).T)
+        assert found.dtype == dtype
+        _, exponents = np.frexp(numbers)
+        np.testing.assert_array_equal(np.float64(found), 2.0 ** (exponents - 1))
+        none = [0, float(info.smallest_subnormal), np.inf, np.nan]
+        assert jnp.all(jax.vmap(power_of_two)(jnp.array(none, dtype)[:, None]) == 1)
 
 
 @pytest.mark.parametrize("shape", [(40, 6), (1000, 12)], ids=str)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 # First: its import says to libtpu that no TPU need be looked for.
-from benchmarks.tpu.topologies import tpu_devices  # isort: skip
+from benchmarks.tpu.topologies import LITTLE_EFFORT, tpu_devices  # isort: skip
 
 import jax
 from jax.sharding import SingleDeviceSharding
@@ -16,10 +16,6 @@ from benchmarks.rivals.weights import problem
 
 Row = dict[str, Any]
 CHIP = "v5e:2x2"  # of whose four chips one is compiled for
-
-# The compiler's search for the best program takes minutes; with little effort it moves
-# more between the memories, and fuses the same.
-LITTLE_EFFORT: Any = {"exec_time_optimization_effort": -1.0}
 
 
 def measure(

@@ -7,11 +7,7 @@ from jax.sharding import Mesh
 
 from benchmarks.tpu import gan, transformer
 from benchmarks.tpu.counts import Counts, count
-from benchmarks.tpu.topologies import BY_CHIPS, tpu_devices, tpu_mesh
-
-# For its best program of the GAN the compiler searches for minutes (cifar10: 2.5). With
-# little effort SN adds the same collectives; bytes and temporary memory are larger.
-LITTLE_EFFORT = {"exec_time_optimization_effort": -1.0}
+from benchmarks.tpu.topologies import BY_CHIPS, LITTLE_EFFORT, tpu_devices, tpu_mesh
 
 SHARDED = 4  # devices along "model"
 

@@ -33,6 +33,11 @@ BY_CHIPS = {
     256: "v5e:16x16",
     512: "v5p:8x8x8",
 }
+# For `compile`: level O0, by its number, which each jax takes. For its best program the
+# compiler searches for minutes (cifar10's GAN: 2.5). With little effort it sends and
+# fuses the same, but moves more between the memories, and holds more.
+LITTLE_EFFORT: Any = {"optimization_level": 9}
+
 GENERATIONS = ("v5e:2x4", "v5e:16x16", "v4:2x2x1", "v5p:2x2x2", "v6e:2x4")
 
 

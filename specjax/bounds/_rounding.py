@@ -39,12 +39,17 @@ def blocks(n: int) -> tuple[int, int, int]:
 def power_of_two(array: Inexact[Array, " ..."]) -> Real[Array, ""]:
     """Returns a power of two f for which the largest entry of array / f is 1 to 2.
 
-    To divide by it is exact, and keeps squares and their sums in range.
+    To divide by it is exact, and keeps squares and their sums in range. It is 1 where
+    the largest entry has no such f: zero, below the smallest normal number, not finite.
     """
     largest = lax.stop_gradient(jnp.max(jnp.abs(array)))
-    _, exponent = jnp.frexp(largest)
-    least = jnp.finfo(array.dtype).minexp
-    return jnp.ldexp(jnp.ones_like(largest), jnp.maximum(exponent - 1, least))
+    info = jnp.finfo(largest.dtype)
+    # The exponent alone is left of a number whose mantissa is shifted out. Not frexp,
+    # whose exponent jax 0.12 gives no place on an explicit mesh.
+    bits = lax.bitcast_convert_type(largest, f"uint{info.bits}")
+    bits = bits >> info.nmant << info.nmant
+    power = lax.bitcast_convert_type(bits, largest.dtype)
+    return jnp.where((power > 0) & (power < jnp.inf), power, 1)
 
 
 def frobenius(matrix: Inexact[Array, "rows columns"]) -> Real[Array, ""]:

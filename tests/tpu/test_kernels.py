@@ -14,8 +14,7 @@ from jax.sharding import PartitionSpec as P
 import specjax as sx
 from benchmarks.tpu.collectives import collectives, each_array
 from benchmarks.tpu.hlo import parse
-from benchmarks.tpu.rows import LITTLE_EFFORT
-from benchmarks.tpu.topologies import tpu_devices, tpu_mesh
+from benchmarks.tpu.topologies import LITTLE_EFFORT, tpu_devices, tpu_mesh
 from benchmarks.tpu.traffic import main_memory_bytes
 from specjax.optax import renormalize
 

@@ -15,8 +15,7 @@ from jax.sharding import SingleDeviceSharding
 
 import specjax as sx
 from benchmarks.tpu.hlo import n_bytes, parse
-from benchmarks.tpu.rows import LITTLE_EFFORT
-from benchmarks.tpu.topologies import tpu_devices
+from benchmarks.tpu.topologies import LITTLE_EFFORT, tpu_devices
 from specjax import bounds
 
 DENSE = {"Dense_0": {"kernel": (256, 384)}}

@@ -15,8 +15,7 @@ import specjax as sx
 from benchmarks.tpu import gan, transformer
 from benchmarks.tpu.collectives import collectives, each_array
 from benchmarks.tpu.hlo import parse
-from benchmarks.tpu.rows import LITTLE_EFFORT
-from benchmarks.tpu.topologies import GENERATIONS, tpu_devices, tpu_mesh
+from benchmarks.tpu.topologies import GENERATIONS, LITTLE_EFFORT, tpu_devices, tpu_mesh
 from examples.gan.presets import PRESETS, Preset
 from examples.gan.settings import Config
 from examples.gan.state import init_state
