@@ -192,8 +192,8 @@ def test_programs_grow_by_the_same_for_each_kernel():
     assert len(set(distinct)) == 1
 
 
-# Of the plain step's, with the jax of the budget; flax.linen.SpectralNorm makes 1.98 times
-# as many.
+# Of the plain step's, by the budget's jax; flax.linen.SpectralNorm makes 1.98 times as
+# many.
 CALLS_OF_TRACING = {
     "specjax sn_apply": 1.65,
     "specjax.linen.SpectralNorm": 1.55,
