@@ -1,24 +1,22 @@
 """Two vectors turned in their plane so that one is longest: Rayleigh and Ritz for two.
 
 The other is what is left across it and, while the first still turns, where it turns to.
-In closed form: no library call, so it fuses, it works on every backend, and a sharded
-side stays sharded.
+A sharded side stays sharded.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
-from specjax._mesh import Names, summed
+from specjax._gram import SHORT, Gram, gram_of, grams, inner_products, longest, square
+from specjax._mesh import Names
 from specjax._vectors import generic_direction
 
-# A vector this much shorter than the other is taken for zero, and one with no more than
-# this share of it outside the other for parallel: what is left would be rounding. The
-# share is the root of a difference of squares, in float32 good to .1 % from here on.
-SHORT = 1e-3
+# A vector with no more than this share of it outside the other is taken for parallel:
+# what is left would be rounding. The share is the root of a difference of squares, in
+# float32 good to .1 % from here on.
 PARALLEL = 1e-2
 # A V that may be so much rounding is not believed to be any shorter, in units of eps.
 ROUNDING = 256
@@ -75,8 +73,8 @@ def turn(
     """
     over = tuple(name for names in split for name in names)
     pairs = (u, u), (u2, u2), (u, u2), (u, z), (u2, z2), (u, z2)
-    sums = _inner_products(pairs, over, alone)
-    before, inputs = _gram(*sums[:3]), _gram(*sums[3:])
+    sums = inner_products(pairs, over, alone)
+    before, inputs = gram_of(*sums[:3]), gram_of(*sums[3:])
     c1, c2, d = _orthonormal(inputs)
     gram = grams(c1 * z, c2 * z2 - d * z, over, alone)
     k1, k2 = _cut(gram.top, c1), _cut(gram.bottom, c2)
@@ -105,22 +103,22 @@ def turn(
     return Turned(u, u2, sigma, (first, second), outputs)
 
 
-def _shares(square: Array) -> tuple[Array, Array]:
+def _shares(squared: Array) -> tuple[Array, Array]:
     """Returns how much of u2 is the next vector, and how much where u turns to.
 
     The second is in units of ``new_u - made``, the tangent of the angle between them:
     of norm one each, the two have the ratio ``1 : (sin(angle) / TURN)^2``.
 
     Args:
-        square: of the length of what u is made from: ``1 / cos(angle)^2``.
+        squared: length of what u is made from: ``1 / cos(angle)^2``.
     """
-    cosine2 = 1 / jnp.maximum(square, 1)
+    cosine2 = 1 / jnp.maximum(squared, 1)
     ratio = (1 - cosine2) / TURN**2
     rest = lax.rsqrt(1 + jnp.square(ratio))
     return rest, rest * jnp.sqrt(cosine2 * (1 - cosine2)) / TURN**2
 
 
-def _orthonormal(gram: "Gram") -> tuple[Array, Array, Array]:
+def _orthonormal(gram: Gram) -> tuple[Array, Array, Array]:
     """Returns c1, c2 and d, so that ``c1 V`` and ``c2 V2 - d V`` are orthonormal.
 
     One that would be rounding is zero, its coefficients are: a V far smaller than the
@@ -139,121 +137,16 @@ def _orthonormal(gram: "Gram") -> tuple[Array, Array, Array]:
     return c1, c2, c2 * along * c1
 
 
-def _inverse_root(square: Array, wanted: Array) -> Array:
-    return jnp.where(wanted, lax.rsqrt(square), 0)
+def _inverse_root(squared: Array, wanted: Array) -> Array:
+    return jnp.where(wanted, lax.rsqrt(squared), 0)
 
 
-def _cut(square: Array, c: Array) -> Array:
+def _cut(squared: Array, c: Array) -> Array:
     """Returns by how much the product of a V that may be rounding is made shorter.
 
     A V of a few millionths of the norm is rounding, and its length, found by way of z,
     may be too small by any factor; then ``c z`` is too long. The angle of u and z tells
     it: its cosine is the inverse of ``|c z| |c|``, and small only if V is.
     """
-    too_small = ROUNDING * jnp.finfo(c.dtype).eps * jnp.sqrt(square * _square(c))
+    too_small = ROUNDING * jnp.finfo(c.dtype).eps * jnp.sqrt(squared * square(c))
     return lax.rsqrt(jnp.maximum(too_small, 1)).astype(c.dtype)
-
-
-class Gram(NamedTuple):
-    """The inner products of two vectors: squared lengths, and that between them."""
-
-    top: Real[Array, ""]
-    bottom: Real[Array, ""]
-    inner: Inexact[Array, ""]
-
-    def scaled(self, k1: Array, k2: Array) -> "Gram":
-        """Returns those of k1 times the first and k2 times the second."""
-        top, bottom = _square(k1) * self.top, _square(k2) * self.bottom
-        return Gram(top, bottom, k1 * k2 * self.inner)
-
-    def square_of(self, c: Array, s: Array) -> Array:
-        """Returns the squared length of c times the first and s times the second."""
-        both = 2 * (jnp.conj(c) * s * self.inner).real
-        return _square(c) * self.top + _square(s) * self.bottom + both
-
-
-def grams(
-    first: Inexact[Array, " *side"],
-    second: Inexact[Array, " *side"],
-    over: Names = (),
-    alone: bool = False,
-) -> Gram:
-    """Returns the inner products of two vectors."""
-    pairs = (first, first), (second, second), (first, second)
-    return _gram(*_inner_products(pairs, over, alone))
-
-
-def _gram(top: Array, bottom: Array, inner: Array) -> Gram:
-    return Gram(top.real, bottom.real, inner)
-
-
-class Longest(NamedTuple):
-    """Numbers c and s, of norm one, and the lengths of what they make of two vectors.
-
-    Attributes:
-        c: a number.
-        s: the other.
-        length: of ``c first + s second``: there is no longer one.
-        across: of ``conj(c) second - conj(s) first``, which is orthogonal to it.
-    """
-
-    c: Inexact[Array, ""]
-    s: Inexact[Array, ""]
-    length: Real[Array, ""]
-    across: Real[Array, ""]
-
-
-def longest(gram: Gram) -> Longest:
-    """Returns how two vectors are turned so that one is as long as can be.
-
-    The lengths are those of the squares' rounding; a second one that would be nothing
-    else is zero.
-    """
-    top, bottom, inner = gram
-    # The leading eigenvector of [[top, inner], [conj(inner), bottom]], by its trace.
-    trace = top + bottom
-    part = jnp.where(trace > 0, 1 / trace, 0)
-    half, off = (top - bottom) * part / 2, inner * part.astype(inner.dtype)
-    # A tie is the first vector's. Else equal singular values would be turned by the
-    # rounding of a sum, which is another on another number of devices.
-    tie = 8 * jnp.finfo(trace.dtype).eps
-    half, off = half + tie, jnp.where(jnp.abs(off) > tie, off, 0)
-    # Of its two formulas the one without a cancellation.
-    large = jnp.abs(half) + jnp.sqrt(half**2 + _square(off))
-    scale = lax.rsqrt(large**2 + _square(off)).astype(off.dtype)
-    large, off = large.astype(off.dtype) * scale, off * scale
-    c = jnp.where(half >= 0, large, off)
-    s = jnp.where(half >= 0, jnp.conj(off), large)
-    own, both = _square(c), 2 * (jnp.conj(c) * s * inner).real
-    length = own * top + _square(s) * bottom + both
-    left = own * bottom + _square(s) * top
-    left = jnp.where(left - both > SHORT**2 * left, left - both, 0)
-    return Longest(c, s, jnp.sqrt(length), jnp.sqrt(left))
-
-
-def _square(number: Array) -> Array:
-    return (number * jnp.conj(number)).real
-
-
-def _inner_products(
-    pairs: Sequence[tuple[Array, Array]], over: Names, alone: bool
-) -> list[Array]:
-    """Returns the inner product of each pair, in the form that fuses.
-
-    The compiler for CPUs makes three loops of a sum. Those for TPU and GPU merge sums
-    of one length, and would write what they are stacked in.
-    """
-
-    def apart(*products: Array) -> list[Array]:
-        return [jnp.sum(product) for product in products]
-
-    def as_one(*products: Array) -> list[Array]:
-        sums = jnp.sum(jnp.stack(products), axis=tuple(range(1, products[0].ndim + 1)))
-        return [sums[i] for i in range(len(products))]
-
-    products = [jnp.conj(first) * second for first, second in pairs]
-    if alone and products[0].size > 1:
-        sums = lax.platform_dependent(*products, cpu=as_one, default=apart)
-    else:
-        sums = apart(*products)
-    return [summed(one, over) for one in sums]

@@ -11,7 +11,7 @@ import pytest
 
 import specjax as sx
 from specjax import _vectors
-from specjax._turn import grams, longest
+from specjax._gram import grams, longest
 from specjax._warmup import _bidiagonalize
 from tests.cases import designed, norm
 from tests.reference import power_steps, two_vectors
