@@ -9,6 +9,7 @@ import functools
 import operator
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
@@ -184,6 +185,8 @@ class Matrix:
         return jnp.expand_dims(x, out_axis) * jnp.expand_dims(jnp.conj(y), in_axis)
 
 
+# Jitted, so that the products with two vectors are traced once.
+@functools.partial(jax.jit, static_argnames=("over", "kept"))
 def _contract(
     kernel: Array, vector: Array, over: tuple[int, ...], kept: tuple[int, ...]
 ) -> Array:

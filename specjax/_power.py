@@ -20,8 +20,8 @@ from specjax._both_ways import both_ways
 from specjax._linear_map import LinearMap, Matrix
 from specjax._mesh import shards_of
 from specjax._options import check_options
-from specjax._together import Vectors, together
-from specjax._turn import Turned, turn
+from specjax._together import Parts, Vectors, together
+from specjax._turn import Turned, plane, turn, turned
 from specjax._vectors import length
 
 _Pair: TypeAlias = tuple[Array, Array]
@@ -153,10 +153,11 @@ def power_steps(starts: Sequence[Start], n_steps: int) -> list[Step]:
             _output_side(s.linear_map, *pair, *outputs)
             for s, pair, (_, outputs) in zip(starts, pairs, found, strict=True)
         ]
-        return [inputs for inputs, _ in found], together(turn, vectors, _turn_one)
+        made = together(Parts(plane, turned), vectors, _turn_one)
+        return [inputs for inputs, _ in found], made
 
     def next_pairs(_: Any, pairs: list[_Pair]) -> list[_Pair]:
-        return [(turned.u, turned.u2) for turned in step(pairs)[1]]
+        return [(one.u, one.u2) for one in step(pairs)[1]]
 
     pairs = [_placed(*s[:3], linear_map=s.linear_map) for s in starts]
     if n_steps > 1:

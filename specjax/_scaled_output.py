@@ -117,11 +117,12 @@ def _on_the_smaller(
         *args: the product's.
         **kwargs: the product's.
     """
-    result = jax.eval_shape(lambda: product(inputs, normalized, *args, **kwargs))
+    arrays = jax.typeof(inputs), jax.typeof(normalized)
+    result = jax.eval_shape(lambda x, w: product(x, w, *args, **kwargs), *arrays)
     # In float16 a kernel or a product that is not scaled yet may not be finite.
     least = min(jnp.finfo(x.dtype).maxexp for x in (normalized, result))
     if result.size > EVEN * factor.kernel.size or least < 100:
         return product(inputs, normalized, *args, **kwargs)
-    y = product(inputs, factor.kernel.astype(normalized.dtype), *args, **kwargs)
-    wide = vector_dtype(y.dtype)
-    return (y.astype(wide) * factor.scale).astype(y.dtype)
+    cast = lax.convert_element_type
+    y = product(inputs, cast(factor.kernel, normalized.dtype), *args, **kwargs)
+    return cast(cast(y, vector_dtype(y.dtype)) * factor.scale, y.dtype)

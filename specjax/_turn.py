@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Inexact, Real
+from jaxtyping import Array, Bool, Inexact, Real
 
 from specjax._gram import SHORT, Gram, gram_of, grams, inner_products, longest, square
 from specjax._mesh import Names
@@ -71,6 +71,48 @@ def turn(
         split: the mesh axes over which each axis of these is split by hand.
         alone: these are in no batch, so that sums put into one are fewer loops.
     """
+    return turned(plane(u, u2, z, z2, split, alone), u, u2, z, z2, split)
+
+
+class Plane(NamedTuple):
+    """All that is known of the plane of z and z2, as numbers.
+
+    Attributes:
+        z: how much of z is in the next u, and z2 of z2.
+        z2: see z.
+        u: how much of u is in what z and z2 of the next u are made from, and u2 of u2.
+        u2: see u.
+        across: how much of z is taken out of the next u2, and across2 of z2 put in.
+        across2: see across.
+        ahead: how much of where u turns to is in the next u2.
+        push: how far that is pushed.
+        usable: whether there is a next pair.
+        sigma: as in `Turned`, and so are the weights.
+        weights: see sigma.
+    """
+
+    z: Inexact[Array, ""]
+    z2: Inexact[Array, ""]
+    u: Inexact[Array, ""]
+    u2: Inexact[Array, ""]
+    across: Inexact[Array, ""]
+    across2: Inexact[Array, ""]
+    ahead: Inexact[Array, ""]
+    push: Real[Array, ""]
+    usable: Bool[Array, ""]
+    sigma: Real[Array, ""]
+    weights: tuple[Inexact[Array, ""], Inexact[Array, ""]]
+
+
+def plane(
+    u: Inexact[Array, " *out"],
+    u2: Inexact[Array, " *out"],
+    z: Inexact[Array, " *out"],
+    z2: Inexact[Array, " *out"],
+    split: tuple[Names, ...] = (),
+    alone: bool = False,
+) -> Plane:
+    """Returns the numbers of `turn`: everything that is summed over the vectors."""
     over = tuple(name for names in split for name in names)
     pairs = (u, u), (u2, u2), (u, u2), (u, z), (u2, z2), (u, z2)
     sums = inner_products(pairs, over, alone)
@@ -81,26 +123,50 @@ def turn(
     c1, c2, d = k1 * c1, k2 * c2, k2 * d
     c, s, sigma, beside = longest(gram.scaled(k1, k2))
     usable = jnp.isfinite(sigma) & (sigma > 0)
-    # All that is known of the plane, as two numbers for each vector.
     first, second = c * c1 - s * d, s * c2
     across, across2 = jnp.conj(c) * d + jnp.conj(s) * c1, jnp.conj(c) * c2
     one, one2 = (jnp.where(n > 0, 1 / n, 0).astype(z.dtype) for n in (sigma, beside))
-    new_u = (first * one) * z + (second * one) * z2
-    # The vector that u is made from, in u's units: longer, since u turns away from it.
+    # In u's units; it is longer than u, since u turns away from it.
     f, g = (sigma.astype(z.dtype) * w for w in (first, second))
-    made = f * u + g * u2
     # From a V2 that is next to nothing beside V, g would be rounding.
     clear = PARALLEL * sigma * jnp.abs(c2) < 1
     rest, ahead = _shares(jnp.where(clear, before.square_of(f, g), 1))
-    one2, ahead = rest * one2, ahead.astype(z.dtype)
-    new_u2 = (across2 * one2) * z2 - (across * one2) * z + ahead * (new_u - made)
-    # Where there is nothing beside u, u2 has to see whatever comes to be there.
-    push = generic_direction(u2.shape, u2.dtype, split)
-    new_u2 = new_u2 + jnp.where(beside > 0, PUSH, rest) * push
-    u, u2 = jnp.where(usable, new_u, u), jnp.where(usable, new_u2, u2)
-    first, second = (jnp.where(usable, w, 0) for w in (first, second))
-    outputs = jnp.conj(first) * u, jnp.conj(second) * u
-    return Turned(u, u2, sigma, (first, second), outputs)
+    one2 = rest * one2
+    return Plane(
+        z=first * one,
+        z2=second * one,
+        u=f,
+        u2=g,
+        across=across * one2,
+        across2=across2 * one2,
+        ahead=ahead.astype(z.dtype),
+        # Where there is nothing beside u, u2 has to see whatever comes to be there.
+        push=jnp.where(beside > 0, PUSH, rest),
+        usable=usable,
+        sigma=sigma,
+        weights=(jnp.where(usable, first, 0), jnp.where(usable, second, 0)),
+    )
+
+
+def turned(
+    numbers: Plane,
+    u: Inexact[Array, " *out"],
+    u2: Inexact[Array, " *out"],
+    z: Inexact[Array, " *out"],
+    z2: Inexact[Array, " *out"],
+    split: tuple[Names, ...] = (),
+) -> Turned:
+    """Returns the vectors of `turn`, entry by entry, from the numbers of the plane."""
+    n = numbers
+    new_u = n.z * z + n.z2 * z2
+    made_from = n.u * u + n.u2 * u2
+    new_u2 = n.across2 * z2 - n.across * z + n.ahead * (new_u - made_from)
+    new_u2 = new_u2 + n.push * generic_direction(u2.shape, u2.dtype, split)
+    u, u2 = jnp.where(n.usable, new_u, u), jnp.where(n.usable, new_u2, u2)
+    first, second = n.weights
+    return Turned(
+        u, u2, n.sigma, n.weights, (jnp.conj(first) * u, jnp.conj(second) * u)
+    )
 
 
 def _shares(squared: Array) -> tuple[Array, Array]:

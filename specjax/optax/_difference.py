@@ -1,20 +1,37 @@
 """From where the params should be to the update that brings them there."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import optax
 
 from specjax import _errors
 
 
-def difference(params: Any, target: Any, updates: Any) -> Any:
-    """Returns ``target - params``, in the dtypes of the updates; None stays None."""
-    return jax.tree.map(_one, params, target, updates, is_leaf=_is_none)
+def changed(
+    params: Any, updates: Any, constrain: Callable[[Any], tuple[Any, Any]]
+) -> tuple[Any, Any]:
+    """Returns the updates after which the params are constrained.
+
+    Args:
+        params: before the updates.
+        updates: in whose dtypes the result is; None stays None.
+        constrain: from the params after the updates to what they should be, and
+            whatever else there is to return. A leaf that it gives back keeps its update
+            as it is: ``(p + u) - p`` is not always u.
+    """
+    after = optax.apply_updates(params, updates)
+    target, other = constrain(after)
+    leaves = params, after, target, updates
+    return jax.tree.map(_one, *leaves, is_leaf=_is_none), other
 
 
-def _one(old: Any, new: Any, update: Any) -> Any:
+def _one(before: Any, after: Any, target: Any, update: Any) -> Any:
+    if update is None or target is after:
+        return update
     # In the dtype of the update, as the optimizer's own: a cond around it needs that.
-    return None if update is None else (new - old).astype(update.dtype)
+    return (target - before).astype(update.dtype)
 
 
 def _is_none(leaf: Any) -> bool:

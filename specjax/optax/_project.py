@@ -7,7 +7,7 @@ import jax
 import optax
 
 from specjax import _errors
-from specjax.optax._difference import difference, refuse_without_params
+from specjax.optax._difference import changed, refuse_without_params
 
 
 def keep_projected(
@@ -64,8 +64,7 @@ def keep_projected(
         updates: Any, state: Any, params: Any = None
     ) -> tuple[Any, optax.EmptyState]:
         refuse_without_params("keep_projected", params)
-        target = project(optax.apply_updates(params, updates))
-        return difference(params, target, updates), state
+        return changed(params, updates, lambda after: (project(after), state))
 
     return optax.GradientTransformation(init, update)
 

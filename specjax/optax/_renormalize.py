@@ -10,7 +10,7 @@ import optax
 from specjax._kernels import Kernels, flax_kernels
 from specjax._options import Bound
 from specjax._with_options import spectral_norm
-from specjax.optax._difference import difference, refuse_without_params
+from specjax.optax._difference import changed, refuse_without_params
 
 
 class KeepSpectralNormState(NamedTuple):
@@ -108,10 +108,9 @@ def keep_spectral_norm(
         updates: Any, state: Any, params: Any = None
     ) -> tuple[Any, KeepSpectralNormState]:
         refuse_without_params("keep_spectral_norm", params)
-        target, carried = sn.apply(
-            optax.apply_updates(params, updates), state.power_iteration
+        updates, carried = changed(
+            params, updates, lambda after: sn.apply(after, state.power_iteration)
         )
-        updates = difference(params, target, updates)
         return updates, KeepSpectralNormState(carried)
 
     return optax.GradientTransformation(init, update)
