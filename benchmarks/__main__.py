@@ -3,15 +3,15 @@
     python -m benchmarks [step|counts|depth|accuracy|budget] [--net NET] [--quick]
 
 `step` times every rival and ours, each against the plain step of its own framework, in
-interleaved rounds, and adds what the compiler counts. `counts` is by the TPU compiler,
-without a TPU. `depth` times ours by the number of kernels. `accuracy` is how near sigma
-is for its passes over the kernel, beside the rivals. `budget`, which has to be named,
-writes the counts that a test guards. Device: any, the quoted numbers say which. Time on
-a CPU with 2 cores: with --quick about 9 minutes, else hours.
+interleaved rounds, and adds what the compiler counts. `counts` is by the compiler for a
+TPU, or for a GPU with `--compiler gpu`; neither has to be there. `depth` times ours by
+the number of kernels. `accuracy` is how near sigma is for its passes over the kernel,
+beside the rivals. `budget`, which has to be named, writes the counts that a test
+guards. Device: any, the quoted numbers say which. Time on a CPU with 2 cores: with
+--quick about 9 minutes, else hours.
 """
 
 import argparse
-import importlib.util
 import io
 import multiprocessing
 import os
@@ -19,14 +19,15 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from benchmarks.gpu import GET_COMPILER, has_compiler, is_there
+
 _PASSES = "real and fake in one batch (1, the default), or one after the other (2)"
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line."""
     # Else an installed libtpu, which `counts` compiles with, looks for its TPU.
-    plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")
-    gpu = any(importlib.util.find_spec(name) for name in plugins)
+    gpu = has_compiler() and is_there()
     os.environ.setdefault("JAX_PLATFORMS", "cuda,cpu" if gpu else "cpu")
     # Reading a program from a folder is not compiling it.
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--net", choices=COUNTED, action="append", help="repeatable (default: all)")
     add("--rivals", default="", help="a regular expression: those whose name has it")
     add("--passes", type=int, choices=(1, 2), default=1, help=_PASSES)
+    add("--compiler", choices=("tpu", "gpu"), default="tpu", help="of counts")
     add("--quick", action="store_true", help="few rounds, small batches, little effort")
     add("--out", type=Path, help="a folder for the numbers as JSON, and pictures")
     options = parser.parse_args(arguments)
@@ -53,6 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
         options.net or options.rivals
     ):
         parser.error(f"--net and --rivals are for step and counts: {options.what}?")
+    if options.compiler == "gpu" and not has_compiler():
+        parser.error(f"--compiler gpu: {GET_COMPILER}")
     if options.what == "budget":
         budget.write(budget.measure())
         return
@@ -61,7 +65,12 @@ def main(arguments: list[str] | None = None) -> None:
     except ValueError as error:
         parser.error(str(error))
     chosen = commands.Options(
-        options.net or [], rivals, options.passes, options.quick, options.out
+        options.net or [],
+        rivals,
+        options.passes,
+        options.quick,
+        options.out,
+        options.compiler,
     )
     if options.what:
         every[options.what](chosen)

@@ -3,6 +3,7 @@
 What comes out is not normalized in between: lengths are known at the end, all at once.
 """
 
+import functools
 from typing import TypeAlias
 
 import jax
@@ -11,7 +12,9 @@ from jax import lax
 from jaxtyping import Array
 
 from specjax._batch import over_batch, read_anew
-from specjax._linear_map import LinearMap
+from specjax._columns import pair_of_products
+from specjax._linear_map import LinearMap, Matrix, as_tuple
+from specjax._mesh import shards_of, summed
 
 _Pair: TypeAlias = tuple[Array, Array]
 
@@ -44,4 +47,25 @@ def both_ways(
         z = jax.vmap(linear_map.apply, (None, -1))(read_anew(kernel, v), v)
         return (v[..., 0], v[..., 1]), (z[0], z[1])
 
-    return lax.platform_dependent(kernel, u, u2, cpu=as_one, default=side_by_side)
+    gpu = side_by_side
+    if isinstance(linear_map, Matrix):
+        gpu = functools.partial(_of_matrix, linear_map)
+    return lax.platform_dependent(
+        kernel, u, u2, cpu=as_one, cuda=gpu, rocm=gpu, default=side_by_side
+    )
+
+
+def _of_matrix(
+    matrix: Matrix, kernel: Array, u: Array, u2: Array
+) -> tuple[_Pair, _Pair]:
+    """Returns what `both_ways` does, for a GPU."""
+    shards, once = shards_of(matrix), read_anew(kernel, u)
+    sides = as_tuple(matrix.in_axis), as_tuple(matrix.out_axis)
+    found = pair_of_products(jnp.conj(once), (u, u2), *sides[::-1])
+    v, v2 = (summed(one, shards.over_y) for one in found)
+    # Else they are taken for the sums of a softmax, and what it would divide, all of
+    # the products with W, is written.
+    v, v2 = lax.optimization_barrier((v, v2))
+    found = pair_of_products(read_anew(kernel, v), (v, v2), *sides)
+    z, z2 = (summed(one, shards.over_x) for one in found)
+    return (v, v2), (z, z2)

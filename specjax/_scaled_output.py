@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from specjax._spectral_norm import Factor
@@ -123,6 +124,10 @@ def _on_the_smaller(
     least = min(jnp.finfo(x.dtype).maxexp for x in (normalized, result))
     if result.size > EVEN * factor.kernel.size or least < 100:
         return product(inputs, normalized, *args, **kwargs)
-    cast = lax.convert_element_type
-    y = product(inputs, cast(factor.kernel, normalized.dtype), *args, **kwargs)
-    return cast(cast(y, vector_dtype(y.dtype)) * factor.scale, y.dtype)
+    y = product(inputs, _cast(factor.kernel, normalized.dtype), *args, **kwargs)
+    return _cast(_cast(y, vector_dtype(y.dtype)) * factor.scale, y.dtype)
+
+
+def _cast(x: Array, dtype: DTypeLike) -> Array:
+    # To trace a cast that is none takes as long as one that is.
+    return x if x.dtype == dtype else x.astype(dtype)

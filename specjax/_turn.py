@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Inexact, Real
+from jaxtyping import Array, Inexact, Real
 
 from specjax._gram import SHORT, Gram, gram_of, grams, inner_products, longest, square
 from specjax._mesh import Names
@@ -86,9 +86,8 @@ class Plane(NamedTuple):
         across2: see across.
         ahead: how much of where u turns to is in the next u2.
         push: how far that is pushed.
-        usable: whether there is a next pair.
-        sigma: as in `Turned`, and so are the weights.
-        weights: see sigma.
+        sigma: as in `Turned`.
+        weights: as in `Turned`, but for a kernel that is zero or not finite.
     """
 
     z: Inexact[Array, ""]
@@ -99,7 +98,6 @@ class Plane(NamedTuple):
     across2: Inexact[Array, ""]
     ahead: Inexact[Array, ""]
     push: Real[Array, ""]
-    usable: Bool[Array, ""]
     sigma: Real[Array, ""]
     weights: tuple[Inexact[Array, ""], Inexact[Array, ""]]
 
@@ -122,7 +120,6 @@ def plane(
     k1, k2 = _cut(gram.top, c1), _cut(gram.bottom, c2)
     c1, c2, d = k1 * c1, k2 * c2, k2 * d
     c, s, sigma, beside = longest(gram.scaled(k1, k2))
-    usable = jnp.isfinite(sigma) & (sigma > 0)
     first, second = c * c1 - s * d, s * c2
     across, across2 = jnp.conj(c) * d + jnp.conj(s) * c1, jnp.conj(c) * c2
     one, one2 = (jnp.where(n > 0, 1 / n, 0).astype(z.dtype) for n in (sigma, beside))
@@ -142,9 +139,8 @@ def plane(
         ahead=ahead.astype(z.dtype),
         # Where there is nothing beside u, u2 has to see whatever comes to be there.
         push=jnp.where(beside > 0, PUSH, rest),
-        usable=usable,
         sigma=sigma,
-        weights=(jnp.where(usable, first, 0), jnp.where(usable, second, 0)),
+        weights=(first, second),
     )
 
 
@@ -162,11 +158,11 @@ def turned(
     made_from = n.u * u + n.u2 * u2
     new_u2 = n.across2 * z2 - n.across * z + n.ahead * (new_u - made_from)
     new_u2 = new_u2 + n.push * generic_direction(u2.shape, u2.dtype, split)
-    u, u2 = jnp.where(n.usable, new_u, u), jnp.where(n.usable, new_u2, u2)
-    first, second = n.weights
-    return Turned(
-        u, u2, n.sigma, n.weights, (jnp.conj(first) * u, jnp.conj(second) * u)
-    )
+    usable = jnp.isfinite(n.sigma) & (n.sigma > 0)
+    u, u2 = jnp.where(usable, new_u, u), jnp.where(usable, new_u2, u2)
+    first, second = (jnp.where(usable, weight, 0) for weight in n.weights)
+    outputs = jnp.conj(first) * u, jnp.conj(second) * u
+    return Turned(u, u2, n.sigma, (first, second), outputs)
 
 
 def _shares(squared: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ import jax
 
 _PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "dm-haiku", "equinox", "torch", "keras",
-    "libtpu", "specjax",
+    "libtpu", "jax-cuda12-pjrt", "specjax",
 )  # fmt: skip
 
 

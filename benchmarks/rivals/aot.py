@@ -1,4 +1,7 @@
-"""What a compiler counts of every jitted step: the TPU's without a TPU, the CPU's."""
+"""What the compilers for a TPU, a GPU and the CPU count of every jitted step.
+
+Neither a TPU nor a GPU has to be there.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -9,7 +12,8 @@ from benchmarks.tpu.topologies import LITTLE_EFFORT, tpu_devices  # isort: skip
 import jax
 from jax.sharding import SingleDeviceSharding
 
-from benchmarks.rivals.compiled import counts
+from benchmarks.gpu import gpu_devices
+from benchmarks.rivals.compiled import counts, launches, on_chip
 from benchmarks.rivals.field import FIELD, Rival
 from benchmarks.rivals.nets import Case
 from benchmarks.rivals.weights import problem
@@ -35,15 +39,14 @@ def measure(
         net: the network's name, for the rows.
         case: the network.
         batch: real inputs, and as many fake.
-        compiler: "tpu" or "cpu".
+        compiler: "tpu", "gpu" or "cpu".
         little_effort: whether the TPU's compiler is not to search.
         passes: in which real and fake inputs go through the network: 1 or 2.
         rivals: which to count.
         say: is told what is done.
     """
     about = problem(case.net, case.image_shape, passes, cold=True)
-    device = tpu_devices(CHIP, 1) if compiler == "tpu" else jax.devices("cpu")
-    chip = SingleDeviceSharding(device[0])
+    chip = SingleDeviceSharding(_device(compiler))
     for rival in rivals:
         if rival.missing():
             continue
@@ -57,7 +60,8 @@ def measure(
             (training.carried, inputs, inputs),
         )
         lowered = jax.jit(training.step, donate_argnums=0).lower(*arguments)
-        compiled = lowered.compile(LITTLE_EFFORT if little_effort else None)
+        options = LITTLE_EFFORT if little_effort and compiler == "tpu" else None
+        compiled = lowered.compile(options)
         yield {
             "net": net,
             "batch": batch,
@@ -66,8 +70,28 @@ def measure(
             "plain": rival.plain,
             "ours": rival.ours,
             "little_effort": little_effort,
-            compiler: counts(compiled)._asdict(),
+            compiler: _counts(compiler, compiled),
         }
+
+
+def _device(compiler: str) -> Any:
+    match compiler:
+        case "tpu":
+            return tpu_devices(CHIP, 1)[0]
+        case "gpu":
+            return gpu_devices()[0]
+        case _:
+            return jax.devices(compiler)[0]
+
+
+def _counts(compiler: str, compiled: Any) -> dict[str, int]:
+    match compiler:
+        case "tpu":
+            return counts(compiled)._asdict() | on_chip(compiled)._asdict()
+        case "gpu":
+            return launches(compiled)._asdict()
+        case _:
+            return counts(compiled)._asdict()
 
 
 def _shape(batch: int, image_shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:

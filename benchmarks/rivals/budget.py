@@ -8,15 +8,16 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.gpu import has_compiler
 from benchmarks.rivals import aot
 from benchmarks.rivals.about import about
-from benchmarks.rivals.compiled import Counts
+from benchmarks.rivals.compiled import Counts, Launches
 from benchmarks.rivals.field import FIELD
 from benchmarks.rivals.nets import COUNTED
 
 FILE = Path(__file__).parents[1] / "budget.json"
-COUNTS = Counts._fields
-COMPILERS = ("jax", "jaxlib", "libtpu")
+COUNTS = {"tpu": Counts._fields, "cpu": Counts._fields, "gpu": Launches._fields}
+COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda12-pjrt")
 
 Budget = dict[str, Any]
 
@@ -25,7 +26,7 @@ class Held(NamedTuple):
     """Steps of a network that are counted, over the plain one.
 
     Attributes:
-        compiler: "tpu" or "cpu".
+        compiler: "tpu", "cpu" or "gpu", which is left out where jax has none.
         net: the network.
         passes: in which real and fake inputs go through it.
         rivals: which of ours. The wrapper takes a step in each pass.
@@ -44,6 +45,7 @@ HELD = (
     Held("tpu", "resnet_d", 2, _FUNCTIONS),
     Held("tpu", "resnet_d_512", 2, _FUNCTIONS),
     Held("tpu", "resnet_d_512", 1, _WRAPPER + _AROUND),
+    Held("gpu", "resnet_d", 1, _FUNCTIONS + _WRAPPER + _AROUND),
     Held("cpu", "mlp", 1, _FUNCTIONS + _WRAPPER),
     Held("cpu", "mlp60", 1, _FUNCTIONS + _WRAPPER + _AROUND),
 )
@@ -53,10 +55,13 @@ def measure() -> Budget:
     """Returns what is added to the plain step, count by count, and the versions."""
     added = {}
     for held in HELD:
+        if held.compiler == "gpu" and not has_compiler():
+            continue
         for name, counts in _added(held).items():
             added[f"{held.compiler}, {held.net} in {held.passes}, {name}"] = counts
     versions = about()["versions"]
-    return {"versions": {k: versions.get(k) for k in COMPILERS}, "added": added}
+    found = {name: versions[name] for name in COMPILERS if name in versions}
+    return {"versions": found, "added": added}
 
 
 def _added(held: Held) -> dict[str, dict[str, int]]:
@@ -77,7 +82,7 @@ def _added(held: Held) -> dict[str, dict[str, int]]:
         ours, base = found[name], found[found[name]["plain"]]
         added[name] = {
             count: ours[held.compiler][count] - base[held.compiler][count]
-            for count in COUNTS
+            for count in COUNTS[held.compiler]
         }
     return added
 

@@ -18,6 +18,9 @@ from benchmarks.rivals.nets import COUNTED, NETS
 from benchmarks.rivals.plots import of_count, of_phase, plot
 from benchmarks.rivals.table import counts_table, times_table
 
+# What is compiled for, and by whose compiler.
+_CHIPS = {"tpu": "TPU v5e", "gpu": "H200"}
+_PACKAGES = {"tpu": "libtpu", "gpu": "jax-cuda12-pjrt"}
 # Wide enough for the tables where the output is no terminal.
 _CONSOLE = Console(width=None if sys.stdout.isatty() else 130)
 
@@ -52,6 +55,7 @@ class Options(NamedTuple):
         passes: in which real and fake inputs go through the network: 1 or 2.
         quick: whether to be done in minutes.
         out: a folder for the numbers, or None.
+        compiler: whose counts: "tpu" or "gpu".
     """
 
     nets: Sequence[str]
@@ -59,6 +63,7 @@ class Options(NamedTuple):
     passes: int
     quick: bool
     out: Path | None
+    compiler: str = "tpu"
 
 
 def step(options: Options) -> None:
@@ -102,7 +107,7 @@ def step(options: Options) -> None:
 
 
 def counts(options: Options) -> None:
-    """Counts the training steps by the TPU compiler.
+    """Counts the training steps by the compiler for a TPU, or a GPU, that is not there.
 
     Quickly, and without a network named: the ResNet, with 128 channels and with 512, in
     Linen alone.
@@ -111,6 +116,7 @@ def counts(options: Options) -> None:
     if options.quick and not options.nets:
         nets = ["resnet_d", "resnet_d_512"]
         rivals = [rival for rival in rivals if rival.module == "linen"]
+    compiler = options.compiler
     rows: list[Any] = []
     for name in nets:
         case = COUNTED[name]
@@ -118,19 +124,22 @@ def counts(options: Options) -> None:
             name,
             case,
             case.batch,
+            compiler=compiler,
             little_effort=options.quick,
             passes=options.passes,
             rivals=rivals,
             say=_say,
         )
         if options.out:
-            _write(options.out, "counts.json", rows)
-            for count in ("bytes", "fusions"):
-                path = options.out / f"counts_{count}.png"
-                plot(rows, of_count(rows, "tpu", count), count, _compiler(), path)
-    _CONSOLE.print(counts_table(rows, "tpu"))
-    effort = ", with little effort" if options.quick else ""
-    _say(f"TPU v5e{effort}; passes: {options.passes}; {spelled()}")
+            stem = "counts" if compiler == "tpu" else f"counts_{compiler}"
+            _write(options.out, f"{stem}.json", rows)
+            for count in ("bytes", "fusions" if compiler == "tpu" else "launches"):
+                path = options.out / f"{stem}_{count}.png"
+                drawn = of_count(rows, compiler, count)
+                plot(rows, drawn, count, _compiler(compiler), path)
+    _CONSOLE.print(counts_table(rows, compiler))
+    effort = ", with little effort" if options.quick and compiler == "tpu" else ""
+    _say(f"{_CHIPS[compiler]}{effort}; passes: {options.passes}; {spelled()}")
 
 
 def depth(options: Options) -> None:
@@ -155,9 +164,11 @@ def _say(what: str) -> None:
     _CONSOLE.print(f"[dim]{what}[/dim]")
 
 
-def _compiler() -> str:
+def _compiler(compiler: str) -> str:
     versions = about()["versions"]
-    return f"TPU v5e, jax {versions['jax']}, libtpu {versions['libtpu']}"
+    package = _PACKAGES[compiler]
+    named = f"{package} {versions.get(package)}"
+    return f"{_CHIPS[compiler]}, jax {versions['jax']}, {named}"
 
 
 def _write(out: Path, name: str, rows: list[Any]) -> None:

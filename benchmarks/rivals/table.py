@@ -12,6 +12,9 @@ Row = dict[str, Any]
 _COUNTS = {
     "flops": ("GFLOP", 1e9),
     "bytes": ("MB", 1e6),
+    "main_memory_bytes": ("main MB", 1e6),
+    "cycles": ("Mcycles", 1e6),
+    "launches": ("launches", 1),
     "fusions": ("fusions", 1),
     "distinct": ("distinct", 1),
     "instructions": ("instructions", 1),
@@ -36,13 +39,14 @@ def counts_table(rows: Sequence[Row], compiler: str) -> Table:
 
     Args:
         rows: of the measurement.
-        compiler: "cpu" or "tpu".
+        compiler: "cpu", "gpu" or "tpu".
     """
     title = f"Counts of the {compiler.upper()} compiler, over the plain step's"
-    table = _table(title, tuple(unit for unit, _ in _COUNTS.values()))
-    for row in rows:
-        if compiler in row:
-            _add(table, row, _counts(row, _plain_of(row, rows), compiler))
+    counted = [row for row in rows if compiler in row]
+    names = [name for name in _COUNTS if any(name in row[compiler] for row in counted)]
+    table = _table(title, tuple(_COUNTS[name][0] for name in names))
+    for row in counted:
+        _add(table, row, _counts(row, _plain_of(row, rows), compiler, names))
     return table
 
 
@@ -82,14 +86,17 @@ def _over(phase: Row) -> str:
     return f"{phase['ratio'][1] - 1:+.1%}" if "ratio" in phase else ""
 
 
-def _counts(row: Row, plain: Row | None, compiler: str) -> list[str]:
-    found = row[compiler]
+def _counts(
+    row: Row, plain: Row | None, compiler: str, names: Sequence[str]
+) -> list[str]:
+    found = {name: row[compiler][name] for name in names}
+    units = {name: _COUNTS[name][1] for name in names}
     if plain is None:
-        return [f"{found[name] / one:,.4g}" for name, (_, one) in _COUNTS.items()]
+        return [f"{number / units[name]:,.4g}" for name, number in found.items()]
     base = plain[compiler]
     return [
-        _more(found[name] - base[name], base[name], one)
-        for name, (_, one) in _COUNTS.items()
+        _more(number - base[name], base[name], units[name])
+        for name, number in found.items()
     ]
 
 

@@ -47,6 +47,20 @@ def n_fusions(program: Program) -> int:
     return sum(line.operation == "fusion" for line in lines)
 
 
+def n_launches(program: Program) -> int:
+    """Returns how many operations a device is told to do in one call, one by one."""
+    total = 0.0
+    for name, times in executed(program).items():
+        total += times * sum(_is_launched(line) for line in program[0][name])
+    return int(total)
+
+
+def _is_launched(line: Instruction) -> bool:
+    return not (
+        line.operation in _FREE or line.operation.endswith(("-done", "-update"))
+    )
+
+
 def executed(program: Program) -> dict[str, float]:
     """Returns how often each computation runs that is not a part of an instruction."""
     parts = {
@@ -61,7 +75,7 @@ def executed(program: Program) -> dict[str, float]:
 
 def _moved(program: Program, name: str, line: Instruction) -> int:
     operation = line.operation
-    if operation in _FREE or operation.endswith(("-done", "-update")):
+    if not _is_launched(line):
         return 0
     if operation == "custom-call" and _FREE_CALLS.search(line.attributes):
         return 0

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def test_no_count_is_above_its_budget():
     pytest.importorskip("libtpu")
     held, found = budget.read(), measured()
-    if held["versions"] != found["versions"]:
+    if not found["versions"].items() <= held["versions"].items():
         pytest.skip(f"the budget is of {held['versions']}; python -m benchmarks budget")
     assert budget.worse(held, found) == []
 
