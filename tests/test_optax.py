@@ -11,7 +11,8 @@ import pytest
 from flax import nnx
 
 import specjax as sx
-from specjax.optax import keep_spectral_norm, renormalize
+from specjax.constraints import project_spectral_ball
+from specjax.optax import keep_projected, keep_spectral_norm, renormalize
 from tests.cases import designed, norm
 
 SPECTRUM = np.array([1, 0.97, 0.9, 0.5, 0.1])
@@ -273,6 +274,21 @@ def test_extra_arguments_reach_the_inner_optimizer():
     updates, _ = tx.update(grads, tx.init(params), params, factor=0.3)
     want = -0.3 * grads["Dense_0"]["bias"]
     np.testing.assert_allclose(updates["Dense_0"]["bias"], want, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "keep", [keep_spectral_norm(), keep_projected(project_spectral_ball)]
+)
+def test_what_is_no_kernel_has_the_inner_optimizers_update_bit_for_bit(keep):
+    """As a difference, (p + u) - p, an update of 1e-9 beside a bias of 1 would be 0."""
+    params = params_with_norms()
+    inner = optax.sgd(1.0)
+    tx = optax.chain(inner, keep)
+    grads = jax.tree.map(lambda x: 1e-9 * x, random_grads(params))
+    updates, _ = tx.update(grads, tx.init(params), params)
+    want, _ = inner.update(grads, inner.init(params))
+    np.testing.assert_array_equal(updates["Dense_0"]["bias"], want["Dense_0"]["bias"])
+    assert jnp.all(updates["Dense_0"]["bias"] != 0)
 
 
 @pytest.mark.parametrize(("scale", "off"), [(1e2, 1e-4), (1e4, 1e-3)])
