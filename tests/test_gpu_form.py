@@ -13,6 +13,7 @@ from jax import lax
 
 import specjax as sx
 from specjax._both_ways import both_ways
+from tests.cases import enable_x64
 
 KERNELS = {
     "matrix": ((24, 16), sx.Matrix()),
@@ -37,7 +38,7 @@ def _as_on_a_gpu(monkeypatch):
         return (cuda or default)(*args)
 
     jax.clear_caches()
-    with jax.enable_x64(True):
+    with enable_x64():
         monkeypatch.setattr(lax, "platform_dependent", on_a_gpu)
         yield
     assert any(asked), "no branch for a GPU was asked for"
