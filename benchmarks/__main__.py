@@ -57,6 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--net and --rivals are for step and counts: {options.what}?")
     if options.compiler == "gpu" and not has_compiler():
         parser.error(f"--compiler gpu: {GET_COMPILER}")
+    if options.what == "budget" and not has_compiler():
+        parser.error(f"budget, which has a GPU's counts, too: {GET_COMPILER}")
     if options.what == "budget":
         budget.write(budget.measure())
         return

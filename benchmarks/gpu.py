@@ -48,7 +48,8 @@ _PLUGINS = ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13")
 
 def is_there() -> bool:
     """Returns whether this machine has a GPU of NVIDIA's."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))
+    devices = Path("/dev")
+    return any(devices.glob("nvidia[0-9]*")) or (devices / "dxg").exists()
 
 
 def has_compiler() -> bool:

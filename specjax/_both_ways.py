@@ -48,7 +48,7 @@ def both_ways(
         return (v[..., 0], v[..., 1]), (z[0], z[1])
 
     gpu = side_by_side
-    if isinstance(linear_map, Matrix):
+    if type(linear_map) is Matrix:  # a subclass may multiply otherwise
         gpu = functools.partial(_of_matrix, linear_map)
     return lax.platform_dependent(
         kernel, u, u2, cpu=as_one, cuda=gpu, rocm=gpu, default=side_by_side

@@ -58,6 +58,8 @@ def _sum_in_groups(x: Array, over: _Axes) -> Array:
         if n_groups * size > PIXELS:
             window[axis] = _rows(size, n_groups)
         n_groups *= size // window[axis]
+    if math.prod(x.shape[axis] for axis in over) < LEAST * n_groups:
+        return _sum(x, over)
     inside = tuple(axis for axis in over if window[axis] > 1)
     if all(window[axis] == x.shape[axis] for axis in inside) or explicit_axes(x):
         # jax has no rule for windows along a split axis of an explicit mesh.

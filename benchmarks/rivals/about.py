@@ -9,7 +9,7 @@ import jax
 
 _PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "dm-haiku", "equinox", "torch", "keras",
-    "libtpu", "jax-cuda12-pjrt", "specjax",
+    "libtpu", "jax-cuda12-pjrt", "jax-cuda13-pjrt", "specjax",
 )  # fmt: skip
 
 

@@ -47,6 +47,7 @@ def measure(
     """
     about = problem(case.net, case.image_shape, passes, cold=True)
     chip = SingleDeviceSharding(_device(compiler))
+    little_effort = little_effort and compiler == "tpu"
     for rival in rivals:
         if rival.missing():
             continue
@@ -60,8 +61,7 @@ def measure(
             (training.carried, inputs, inputs),
         )
         lowered = jax.jit(training.step, donate_argnums=0).lower(*arguments)
-        options = LITTLE_EFFORT if little_effort and compiler == "tpu" else None
-        compiled = lowered.compile(options)
+        compiled = lowered.compile(LITTLE_EFFORT if little_effort else None)
         yield {
             "net": net,
             "batch": batch,

@@ -17,7 +17,7 @@ from benchmarks.rivals.nets import COUNTED
 
 FILE = Path(__file__).parents[1] / "budget.json"
 COUNTS = {"tpu": Counts._fields, "cpu": Counts._fields, "gpu": Launches._fields}
-COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda12-pjrt")
+COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "jax-cuda13-pjrt")
 
 Budget = dict[str, Any]
 

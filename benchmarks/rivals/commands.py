@@ -20,7 +20,7 @@ from benchmarks.rivals.table import counts_table, times_table
 
 # What is compiled for, and by whose compiler.
 _CHIPS = {"tpu": "TPU v5e", "gpu": "H200"}
-_PACKAGES = {"tpu": "libtpu", "gpu": "jax-cuda12-pjrt"}
+_PACKAGES = ("jax", "libtpu", "jax-cuda12-pjrt", "jax-cuda13-pjrt")
 # Wide enough for the tables where the output is no terminal.
 _CONSOLE = Console(width=None if sys.stdout.isatty() else 130)
 
@@ -166,9 +166,8 @@ def _say(what: str) -> None:
 
 def _compiler(compiler: str) -> str:
     versions = about()["versions"]
-    package = _PACKAGES[compiler]
-    named = f"{package} {versions.get(package)}"
-    return f"{_CHIPS[compiler]}, jax {versions['jax']}, {named}"
+    named = [f"{name} {versions[name]}" for name in _PACKAGES if name in versions]
+    return f"{_CHIPS[compiler]}, {', '.join(named)}"
 
 
 def _write(out: Path, name: str, rows: list[Any]) -> None:

@@ -46,8 +46,11 @@ def test_a_known_program_is_counted():
     assert (once.launches, once.bytes) == (1, 2 * whole)
 
 
+SHAPES = [(256, 256), (1024, 512), (32, 4096), (3, 3, 128, 128), (5, 5, 2, 2048)]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("shape", [(256, 256), (1024, 512), (3, 3, 128, 128)])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_a_kernel_more_is_two_reads_of_it_and_its_two_products(shape, dtype):
     """Nothing of its size is written, and no vector takes a launch of its own.
 
