@@ -1,9 +1,10 @@
 """What spectral normalization adds to a program: passes, memory, growth with depth."""
 
-import cProfile
 import functools
 import itertools
-import pstats
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import flax.linen as nn
@@ -19,15 +20,13 @@ import specjax.nnx
 from benchmarks.accuracy.passes import reads, writes
 from benchmarks.rivals import budget, depth
 from benchmarks.rivals.compiled import counts
-from benchmarks.rivals.field import FIELD
-from benchmarks.rivals.nets import NETS
-from benchmarks.rivals.weights import problem
 from specjax.linen import SpectralNorm
 from specjax.optax import renormalize
 
 # No two kernels of one size, and no vector as large as a kernel.
 WIDTHS = (384, 512, 320)
 BATCH = 4
+ROOT = Path(__file__).parents[2]
 
 
 class Net(nn.Module):
@@ -203,36 +202,19 @@ CALLS_OF_TRACING = {
 
 
 def test_tracing_sixty_layers_takes_few_calls_of_functions():
-    """Those of jax: tracing is made of them, and they are a number, no time."""
+    """Those of jax: tracing is made of them, and they are a number, no time.
+
+    In a process of its own: what checks types in the tests asks jax of each array.
+    """
     held = budget.read()["versions"]["jax"]
     if held != jax.__version__:
         pytest.skip(f"the numbers are those of jax {held}")
-    case = NETS["mlp60"]
-    about = problem(case.net, case.image_shape, 1, cold=True)
-    images = jnp.zeros((2, *case.image_shape))
-    trainings = {
-        rival.name: rival.prepare(about)
-        for rival in FIELD
-        if rival.name == "linen, plain" or rival.name in CALLS_OF_TRACING
-    }
-
-    def calls(name):
-        training = trainings[name]
-        jax.clear_caches()
-        profile = cProfile.Profile()
-        profile.runcall(jax.jit(training.step).trace, training.carried, images, images)
-        inside = Path(jax.__file__).parent
-        found = pstats.Stats(profile).stats
-        return sum(
-            n
-            for (file, *_), (_, n, *_) in found.items()
-            if inside in Path(file).parents
-        )
-
-    calls("linen, plain")  # What a process does once only.
-    plain = calls("linen, plain")
-    ratios = {name: calls(name) / plain for name in CALLS_OF_TRACING}
-    assert all(ratios[name] <= CALLS_OF_TRACING[name] for name in ratios), ratios
+    names = [*CALLS_OF_TRACING]
+    code = f"from benchmarks.rivals.tracing import ratios; r = ratios('mlp60', {names})"
+    run = [sys.executable, "-c", f"{code}; import json; print(json.dumps(r))"]
+    done = subprocess.run(run, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    ratios = json.loads(done.stdout.splitlines()[-1])
+    assert all(ratios[name] <= CALLS_OF_TRACING[name] for name in names), ratios
 
 
 def test_a_stack_of_any_depth_is_one_program():
