@@ -168,8 +168,8 @@ def turned(
 def _shares(squared: Array) -> tuple[Array, Array]:
     """Returns how much of u2 is the next vector, and how much where u turns to.
 
-    The second is in units of ``new_u - made``, the tangent of the angle between them:
-    of norm one each, the two have the ratio ``1 : (sin(angle) / TURN)^2``.
+    The second is in units of ``new_u - made_from``, the tangent of the angle between
+    them: of norm one each, the two have the ratio ``1 : (sin(angle) / TURN)^2``.
 
     Args:
         squared: length of what u is made from: ``1 / cos(angle)^2``.
