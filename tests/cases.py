@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 
 import specjax as sx
+from tests.exhaustive import sampled
 
 FEATURES = 12
 
@@ -241,6 +242,17 @@ CASES = (
         _nnx_state,
         {"conv/kernel": rows, "heads/0/kernel": rows, "heads/1/kernel": rows},
     ),
+)
+
+# The other kernels are a matrix with the output last, as dense and conv_2d are: they give
+# the same program. That each one is read right is a claim over the whole table.
+SAMPLED = sampled(
+    CASES,
+    [
+        *("dense", "conv_2d", "conv_transpose_kernel", "attention", "scan_stack"),
+        *("experts", "boxed", "nnx_state"),
+    ],
+    name=lambda case: case.name,
 )
 
 

@@ -5,10 +5,11 @@ runs from source beside any jax, without the libraries that only other tests nee
 """
 
 import importlib.metadata
-import importlib.util
 import os
 
 import pytest
+
+from tests import program_counts
 
 _JAXLIB = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2]))
 _FLAGS = (
@@ -21,14 +22,12 @@ _FLAGS = (
     os.environ.get("XLA_FLAGS", ""),
     "--xla_force_host_platform_device_count=8",
 )
+# Programs that compile faster than this are not worth a file.
+_KEPT_FROM_SECONDS = "0.03"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Sets what jax reads when it is imported, and the checks of shapes."""
-    if importlib.util.find_spec("beartype"):
-        from jaxtyping import install_import_hook
-
-        install_import_hook("specjax", "beartype.beartype")
+    """Sets what jax reads when it is imported."""
     if _on_gpu(config):
         return
     # Else an installed libtpu, which tests/tpu compiles with, looks for its TPU.
@@ -36,6 +35,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["XLA_FLAGS"] = " ".join(_FLAGS)
     # One BLAS thread: the SVDs are small, and pytest-xdist has the other cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # A second run finds the first one's programs. Set the variable for another folder.
+    cache = str(config.rootpath / ".jax_cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = _KEPT_FROM_SECONDS
+    config.pluginmanager.register(program_counts.Counter(config), "program_counts")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option that writes the counts of programs."""
+    program_counts.add_option(parser)
 
 
 def pytest_ignore_collect(collection_path, config):

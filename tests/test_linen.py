@@ -14,6 +14,7 @@ import pytest
 import specjax as sx
 from specjax.linen import SpectralNorm
 from tests.cases import designed, enable_x64, first, norm, rows, stacked
+from tests.exhaustive import exhaustive, sampled
 from tests.reference import assert_same_line, power_steps
 
 KEY = jax.random.key(0)
@@ -145,7 +146,24 @@ CASES = {
         {"Dense_0/kernel": rows, "Dense_1/kernel": rows},
     ),
 }
-each_case = pytest.mark.parametrize("name", CASES)
+each_case = pytest.mark.parametrize(
+    "name",
+    sampled(
+        CASES,
+        [
+            "dense",
+            "dense_general",
+            "dense_general_batch",
+            "einsum_transposed",
+            "conv_2d",
+            "boxed",
+            "block",
+            "conv_transpose_kernel",
+            "attention",
+            "vmap_stack",
+        ],
+    ),
+)
 
 
 @functools.cache
@@ -636,6 +654,7 @@ def test_scan_over_a_wrapped_block():
     assert_close(kernel_state(new)["sigma"], norm(kernels), 1e-4)
 
 
+@exhaustive
 def test_remat_of_a_wrapped_block():
     x = jax.random.normal(KEY, (2, 6))
     model = nn.remat(Step)()

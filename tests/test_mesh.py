@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 import specjax as sx
 from specjax.optax import keep_spectral_norm
 from tests.cases import norm
+from tests.exhaustive import sampled
 
 
 class Sharded(NamedTuple):
@@ -49,20 +50,35 @@ CASES = {
     "operator on out": Sharded(CONV, IMAGE, P(None, None, None, "b"), CHANNELS),
     "operator on both": Sharded(CONV, IMAGE, P(None, None, "a", "b"), CHANNELS),
 }
+FAST = ["dense on both-explicit", "query on all-explicit", "operator on both-explicit"]
+FAST += ["experts on batch and out-explicit", "conv on in-auto"]
 AUTOMATIC = ("conv on in", "query on all", "operator on both")
+NAMES = {case: name for name, case in CASES.items()}
 both_kinds = pytest.mark.parametrize(
     "kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"]
 )
 # On an automatic mesh nothing of ours depends on the sharding: a few cases will do.
 every_case = pytest.mark.parametrize(
     ("case", "kind"),
-    [
-        pytest.param(CASES[name], kind, id=f"{name}-{kind.name.lower()}")
-        for name in CASES
-        for kind in (AxisType.Auto, AxisType.Explicit)
-        if kind is AxisType.Explicit or name in AUTOMATIC
-    ],
+    sampled(
+        (
+            (CASES[name], kind)
+            for name in CASES
+            for kind in (AxisType.Auto, AxisType.Explicit)
+            if kind is AxisType.Explicit or name in AUTOMATIC
+        ),
+        FAST,
+        name=lambda pair: f"{NAMES[pair[0]]}-{pair[1].name.lower()}",
+    ),
 )
+
+
+def pairs(names, fast):
+    """Returns each name with each kind of mesh; by default only those of `fast` run."""
+    both = [
+        (name, kind) for name in names for kind in (AxisType.Auto, AxisType.Explicit)
+    ]
+    return sampled(both, fast)
 
 
 def make_mesh(kind):
@@ -139,8 +155,13 @@ def test_results_are_the_single_devices_and_shardings_a_fixed_point(case, kind):
     jax.tree.map(same, ((new_params, new_state), fused), want)
 
 
-@both_kinds
-@pytest.mark.parametrize("name", ["dense on out", "dense on both", "conv on in"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    pairs(
+        ["dense on out", "dense on both", "conv on in"],
+        [("dense on both", AxisType.Explicit), ("conv on in", AxisType.Auto)],
+    ),
+)
 def test_kernels_with_alike_outputs(name, kind):
     """They are turned in one batch: each as it is alone, and none is moved."""
     case, mesh = CASES[name], make_mesh(kind)
@@ -246,8 +267,13 @@ def test_a_replicated_state_becomes_the_natural_one(kind):
         np.testing.assert_allclose(norm(np.float64(normalized["w"])), 1, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["dense on both", "operator on out"])
-@both_kinds
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    pairs(
+        ["dense on both", "operator on out"],
+        [("dense on both", AxisType.Explicit), ("operator on out", AxisType.Auto)],
+    ),
+)
 def test_renormalize_on_a_mesh(name, kind):
     case, mesh = CASES[name], make_mesh(kind)
     tx = keep_spectral_norm(kernels={".*": case.linear_map})

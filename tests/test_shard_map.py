@@ -19,6 +19,7 @@ import specjax as sx
 import specjax.linen
 from specjax.optax import keep_spectral_norm
 from tests.cases import Own, norm
+from tests.exhaustive import exhaustive
 from tests.test_mesh import (
     CONV,
     DENSE,
@@ -48,6 +49,8 @@ CASES = {
 }
 WHOLE = ("dense whole", "experts on batch")  # nothing has to move
 UNCHECKED = ("dense whole", "dense on both", "operator on both")
+FAST = [(name, True) for name in ("experts on batch and out", "operator on both")]
+FAST += [("dense on both", checked) for checked in (True, False)]
 splits = pytest.mark.skipif(
     jax.__version_info__ < (0, 9), reason="jax itself can not, before 0.9"
 )
@@ -58,7 +61,8 @@ every_case = pytest.mark.parametrize(
             name,
             checked,
             id=f"{name}-{'' if checked else 'un'}checked",
-            marks=[splits] if checked and name != "dense whole" else [],
+            marks=[splits] * (checked and name != "dense whole")
+            + [exhaustive] * ((name, checked) not in FAST),
         )
         for name in CASES
         for checked in (True, False)
@@ -208,8 +212,15 @@ def test_each_device_may_have_a_kernel_of_its_own():
 
 
 @splits
-@pytest.mark.parametrize("rest", [AxisType.Auto, AxisType.Explicit])
-@pytest.mark.parametrize("linear_map", [MATRIX, IMAGE], ids=["matrix", "operator"])
+@pytest.mark.parametrize(
+    ("linear_map", "rest"),
+    [
+        (MATRIX, AxisType.Explicit),
+        (IMAGE, AxisType.Auto),
+        pytest.param(MATRIX, AxisType.Auto, marks=exhaustive),
+        pytest.param(IMAGE, AxisType.Explicit, marks=exhaustive),
+    ],
+)
 def test_a_mesh_that_is_held_by_hand_in_part(linear_map, rest):
     params, rule = normal(CONV), {".*": linear_map}
     hand = sx.shard_map_kernels(P(None, None, "a"), rule)

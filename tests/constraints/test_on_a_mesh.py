@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 import specjax as sx
 from specjax import constraints as sc
+from tests.exhaustive import sampled
 from tests.test_mesh import CASES, both_kinds, collectives, make_mesh
 from tests.test_shard_map import by_hand, splits
 
@@ -67,7 +68,14 @@ FORMS = ("off_diagonal", "squared", "absolute")
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [(name, AxisType.Explicit) for name in NAMES] + [("query on all", AxisType.Auto)],
+    sampled(
+        [(name, AxisType.Explicit) for name in NAMES]
+        + [("query on all", AxisType.Auto)],
+        [
+            ("experts on batch and out", AxisType.Explicit),
+            ("query on all", AxisType.Auto),
+        ],
+    ),
 )
 def test_values_and_gradients_are_the_single_devices(name, kind):
     params, direction = on_one_device(name), on_one_device(name, 4)
@@ -107,7 +115,9 @@ def test_weight_norm_keeps_every_sharding_and_moves_norms_alone(name, kind):
     assert sum(n_bytes for _, n_bytes in found) <= split["g"]["w"].nbytes
 
 
-@both_kinds
+@pytest.mark.parametrize(
+    "kind", sampled([AxisType.Auto, AxisType.Explicit], [AxisType.Explicit])
+)
 def test_bidirectional_on_a_mesh(kind):
     name = "conv on both"
     params = on_one_device(name)
@@ -287,7 +297,12 @@ def test_bidirectional_by_hand():
 
 
 @splits
-@pytest.mark.parametrize("name", ["dense on both", "experts on batch and out"])
+@pytest.mark.parametrize(
+    "name",
+    sampled(
+        ["dense on both", "experts on batch and out"], ["experts on batch and out"]
+    ),
+)
 def test_reparametrization_by_hand(name):
     params, specs = on_one_device(name), {"w": BY_HAND[name]}
     rule, direction = {".*": CASES[name].linear_map}, on_one_device(name, 4)

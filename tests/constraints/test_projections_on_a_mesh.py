@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 import specjax as sx
 from specjax import constraints
 from specjax.optax import clip_weights, keep_projected
+from tests.exhaustive import sampled
 from tests.test_mesh import collectives, make_mesh
 
 STACK = sx.Matrix(batch_axis=0)
@@ -34,8 +35,11 @@ FUNCTIONS = {
 }
 every_case = pytest.mark.parametrize(
     ("name", "kind"),
-    [(name, AxisType.Explicit) for name in CASES]
-    + [(name, AxisType.Auto) for name in ("dense", "experts")],
+    sampled(
+        [(name, AxisType.Explicit) for name in CASES]
+        + [(name, AxisType.Auto) for name in ("dense", "experts")],
+        [("conv", AxisType.Explicit), ("experts", AxisType.Auto)],
+    ),
     ids=lambda value: getattr(value, "name", value),
 )
 

@@ -20,6 +20,7 @@ from examples.gan.checkpoints import Checkpoints
 from examples.gan.errors import UserError
 from examples.gan.mesh import make_mesh
 from examples.gan.records import read_config, read_metrics
+from tests.exhaustive import exhaustive
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["--mesh", "data=4,model=2", "--steps", "10", "--save-every", "4"]
@@ -92,6 +93,7 @@ def uninterrupted(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@exhaustive
 def test_two_processes_train_as_one(
     uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -109,6 +111,7 @@ def test_two_processes_train_as_one(
     assert all((uninterrupted / name).stat().st_size > 500 for name in names)
 
 
+@exhaustive
 def test_one_is_killed_and_the_whole_goes_on(
     uninterrupted: Path, cache: Path, tmp_path: Path
 ):
@@ -135,6 +138,7 @@ def last_state(folder: Path) -> Any:
     return state
 
 
+@exhaustive
 def test_a_refusal_is_that_of_all(uninterrupted: Path, cache: Path):
     """Only the first process looks whether the folder is free: both must end."""
     (first, _, sentence), (second, _, answer) = finish(start_two(uninterrupted, cache))

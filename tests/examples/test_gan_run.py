@@ -21,6 +21,7 @@ from examples.gan.mesh import make_mesh
 from examples.gan.records import append_metrics, read_config
 from examples.gan.run_folder import create, find
 from examples.gan.state import TrainState, init_state
+from tests.exhaustive import exhaustive
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["--batch-size", "8", "--seed", "5"]
@@ -130,6 +131,7 @@ def test_a_run_reports_on_its_kernels_before_and_after(whole: Path):
     assert (whole / "spectra.png").read_bytes().startswith(b"\x89PNG")
 
 
+@exhaustive
 def test_a_resumed_run_equals_the_uninterrupted_one(
     whole: Path, interrupted: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -269,6 +271,7 @@ def test_runs_are_numbered_and_the_newest_is_resumed(
     assert create(None) == Path("runs/gan-003")
 
 
+@exhaustive
 def test_the_program_prints_no_traceback(tmp_path: Path):
     """The same through a shell: exit code 2, one line, nothing left behind."""
     done = subprocess.run(

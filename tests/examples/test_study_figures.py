@@ -17,6 +17,7 @@ from examples.study.records import samples_path
 from examples.study.series import whole_runs
 from examples.study.times_file import write_times
 from tests.examples.study_records import designed, times, whole_study, write_study
+from tests.exhaustive import exhaustive
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,7 @@ def pixels(picture, method, tint=1.0):
     return int(((rest < 0.03) & (np.abs(share - tint) < 0.2)).sum())
 
 
+@exhaustive
 def test_every_figure_is_drawn_and_no_other(pictures):
     assert set(pictures) == set(FIGURES)
 
@@ -59,6 +61,7 @@ def test_every_figure_is_drawn_and_no_other(pictures):
 @pytest.mark.parametrize(
     "name", ["gradient_norm", "generator_loss", "critic_loss", "spectra"]
 )
+@exhaustive
 def test_every_method_is_in_every_curve_beside_its_legend(pictures, name):
     picture = pictures[name]
     # The legend is the last 210 pixels; what is left of it are the panels.
@@ -110,17 +113,20 @@ def test_records_without_a_compared_run_are_told(tmp_path):
     assert [path.stem for path in draw(tmp_path, "settings")] == ["settings"]
 
 
+@exhaustive
 def test_a_bar_for_each_setting_and_dots_for_the_seeds(pictures):
     for method in ROBUSTNESS:
         assert pixels(pictures["settings"], method, tint=0.55) > 6 * 1000
         assert pixels(pictures["settings"], method) > 6 * 2 * 10
 
 
+@exhaustive
 def test_a_bar_for_each_time(pictures):
     for method in METHODS:
         assert pixels(pictures["time"], method, tint=0.7) > 1000
 
 
+@exhaustive
 def test_samples_are_the_pictures_beside_the_records(folder, pictures, tmp_path):
     """Black instead of the samples of one method makes a row black."""
     other = tmp_path / "other"

@@ -30,6 +30,7 @@ from examples.study.study import Study, config_of, load_material
 from examples.study.training import train
 from examples.study.workers import make_runs, missing
 from tests.examples.study_program import shrink, write_images
+from tests.exhaustive import exhaustive
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).parent / "study_program.py"
@@ -81,11 +82,13 @@ def after_one(study, material):
     return found
 
 
+@exhaustive
 def test_weights_and_latents_are_the_same_for_every_method(after_one):
     sums = [checked for checked, _ in after_one.values()]
     assert all(checked == sums[0] for checked in sums)
 
 
+@exhaustive
 def test_the_generator_really_draws_from_the_same_latents(after_one):
     """Its batch statistics after one update depend on its weights and on z alone."""
     none = jax.tree.leaves(after_one["none"][1].generator["batch_stats"])
@@ -98,6 +101,7 @@ def test_the_generator_really_draws_from_the_same_latents(after_one):
             np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@exhaustive
 def test_the_images_are_the_same_for_every_method(study, material):
     """The order of seed 0 begins with this permutation."""
 
@@ -113,6 +117,7 @@ def test_the_images_are_the_same_for_every_method(study, material):
     assert images("none", seed=1) != expected
 
 
+@exhaustive
 def test_another_seed_is_another_start(study, material, after_one):
     config = config_of(study, job("none", seed=1), 0)
     other = checksums(config, first_state(config, make_mesh(None)))
@@ -166,6 +171,7 @@ def same(record):
     return {key: record[key] for key in record if key != "seconds"}
 
 
+@exhaustive
 def test_a_run_is_made_again_bit_for_bit(whole, study, material):
     _, records = whole
     other = study._replace(folder=study.folder.parent / "again")
@@ -186,6 +192,7 @@ def test_only_what_is_missing_is_made(whole, study):
         missing(study._replace(steps=8), jobs)
 
 
+@exhaustive
 def test_killed_within_a_run_it_goes_on(whole, study):
     """Killed in its second run: the first record stays, the rest is as without."""
     _, records = whole

@@ -17,6 +17,7 @@ from benchmarks.tpu.hlo import parse
 from benchmarks.tpu.topologies import LITTLE_EFFORT, tpu_devices, tpu_mesh
 from benchmarks.tpu.traffic import main_memory_bytes
 from specjax.optax import renormalize
+from tests.exhaustive import exhaustive, sampled
 
 
 class Sharded(NamedTuple):
@@ -80,7 +81,7 @@ def two_vectors_of_each_side(case):
     return copies * (8 * (math.prod(in_shape) + math.prod(out_shape)) + 64)
 
 
-@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize("name", sampled(MATRICES, ["experts"]))
 def test_an_explicit_mesh_sends_what_an_automatic_one_sends(name):
     explicit = sent_by_gradient(MATRICES[name], AxisType.Explicit)
     assert {operation for operation, _ in explicit} == {"all-reduce"}
@@ -93,7 +94,7 @@ def test_an_explicit_mesh_sends_what_an_automatic_one_sends(name):
     )
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", sampled(OPERATORS, ["on both"]))
 def test_an_operator_sends_images_and_no_kernel(name):
     found = sent_by_gradient(OPERATORS[name], AxisType.Auto)
     assert {operation for operation, _ in found} == {"all-reduce"}
@@ -101,8 +102,20 @@ def test_an_operator_sends_images_and_no_kernel(name):
     assert 0 < sent <= two_vectors_of_each_side(OPERATORS[name])
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize(("n_steps", "passes"), [(1, 4), (3, 8)])
+@pytest.mark.parametrize(
+    ("dtype", "n_steps", "passes"),
+    [
+        (jnp.bfloat16, 1, 4),
+        *(
+            pytest.param(*point, marks=exhaustive)
+            for point in (
+                (jnp.float32, 1, 4),
+                (jnp.float32, 3, 8),
+                (jnp.bfloat16, 3, 8),
+            )
+        ),
+    ],
+)
 def test_a_step_reads_the_kernel_twice(dtype, n_steps, passes):
     # And once more to be divided, and once to be written.
     device = tpu_devices("v5e:2x4")[0]
@@ -120,6 +133,7 @@ def test_a_step_reads_the_kernel_twice(dtype, n_steps, passes):
     assert math.isclose(moved, passes * kernel, rel_tol=0.01)
 
 
+@exhaustive
 def test_an_update_of_a_convolution_reads_the_kernel_twice():
     """The first sum back is not one with a sum there: that would be a third read."""
     device = tpu_devices("v5e:2x4")[0]

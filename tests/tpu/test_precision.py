@@ -17,6 +17,7 @@ import specjax as sx
 from benchmarks.tpu.hlo import n_bytes, parse
 from benchmarks.tpu.topologies import LITTLE_EFFORT, tpu_devices
 from specjax import bounds
+from tests.exhaustive import exhaustive, sampled
 
 DENSE = {"Dense_0": {"kernel": (256, 384)}}
 CONV = {"Conv_0": {"kernel": (3, 3, 16, 32)}}
@@ -89,10 +90,10 @@ def all_functions(params, state, kernels):
 @pytest.mark.parametrize(
     ("shapes", "kernels", "has_contractions"),
     [
-        (DENSE | CONV, AS_MATRIX, True),  # of the warm-up's small matrices, and Gram's
-        (CONV, AS_OPERATOR, True),
+        # Of the warm-up's small matrices, and Gram's.
+        pytest.param(DENSE | CONV, AS_MATRIX, True, id="matrix"),
+        pytest.param(CONV, AS_OPERATOR, True, id="operator", marks=exhaustive),
     ],
-    ids=["matrix", "operator"],
 )
 def test_training_and_what_comes_after_it(shapes, kernels, has_contractions):
     params = tree(shapes)
@@ -116,7 +117,7 @@ BOUNDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize("name", sampled(BOUNDS, ["upper, Conv"]))
 def test_bounds(name):
     function, shape, linear_map, options = BOUNDS[name]
     found = program(lambda w: function(w, linear_map, **options).value, array(shape))
@@ -164,14 +165,15 @@ def on_bfloat16(what, kernels, shape):
     return jax.jit(function).lower(*arguments).compile(LITTLE_EFFORT)
 
 
-@pytest.mark.parametrize("what", ["init", "step", "fuse", "gradient"])
+@pytest.mark.parametrize(
+    "what", sampled(["init", "step", "fuse", "gradient"], ["step"])
+)
 @pytest.mark.parametrize(
     ("shape", "matrix"),
     [
-        ((8192, 8192), sx.Matrix()),
-        ((4, 4096, 4096), sx.Matrix(batch_axis=0)),
+        pytest.param((8192, 8192), sx.Matrix(), id="dense", marks=exhaustive),
+        pytest.param((4, 4096, 4096), sx.Matrix(batch_axis=0), id="stack"),
     ],
-    ids=["dense", "stack"],
 )
 def test_a_bfloat16_kernel_is_not_copied_to_float32(what, shape, matrix):
     compiled = on_bfloat16(what, {".*": matrix}, shape)
