@@ -244,8 +244,8 @@ CASES = (
     ),
 )
 
-# The other kernels are a matrix with the output last, as dense and conv_2d are: they give
-# the same program. That each one is read right is a claim over the whole table.
+# The other kernels are a matrix with the output last, as dense and conv_2d are: the
+# same program. That each one is read right is a claim over the whole table.
 SAMPLED = sampled(
     CASES,
     [

@@ -18,6 +18,7 @@ from specjax import _scaled_output
 from specjax import linen as sx_linen
 from specjax import nnx as sx_nnx
 from tests.cases import designed, enable_x64
+from tests.exhaustive import sampled
 
 KEY = jax.random.key(0)
 WIDTH = 24
@@ -144,7 +145,9 @@ def assert_near(got, want, tol):
     jax.tree.map(check, got, want)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", sampled(NETWORKS, ["plain", "scan", "vmap, one kernel each"])
+)
 def test_value_and_gradient_are_those_through_the_svd(name):
     network, shape = NETWORKS[name]
     with enable_x64():
@@ -216,7 +219,7 @@ THROUGH = {
 }
 
 
-@pytest.mark.parametrize("name", THROUGH)
+@pytest.mark.parametrize("name", sampled(THROUGH, ["jit", "vmap"]))
 def test_value_and_gradient_of_nnx_are_those_through_the_svd(name):
     with enable_x64():
         x = sine(IMAGES)

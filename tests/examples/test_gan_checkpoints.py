@@ -21,7 +21,7 @@ from examples.gan.records import read_config
 from examples.gan.settings import Config
 from examples.gan.state import TrainState
 from examples.gan.train import make_train_step
-from tests.exhaustive import exhaustive, sampled
+from tests.exhaustive import exhaustive
 
 CONFIG = Config(
     "digits", "sn", steps=12, batch_size=32, seed=3, data_dir=None, network="mlp"
@@ -231,7 +231,8 @@ def train_step(words: str | None) -> Any:
     return make_train_step(CONFIG, make_mesh(words))
 
 
-@pytest.mark.parametrize("words", sampled(["data=2,model=2", None], ["data=2,model=2"]))
+@exhaustive
+@pytest.mark.parametrize("words", ["data=2,model=2", None])
 def test_a_run_goes_on_on_another_mesh(words: str | None, tmp_path: Path):
     """From 8 devices to 4 and to 1."""
     start, _ = go_on(

@@ -22,6 +22,7 @@ from examples.gan.records import read_config
 from examples.gan.report import exact_sigma
 from examples.gan.settings import Config
 from examples.gan.train import make_train_step
+from tests.exhaustive import exhaustive
 
 CONFIG = Config("digits", "sn", steps=30, batch_size=8, seed=5, data_dir=None)
 SEED = np.uint32(CONFIG.seed)
@@ -109,6 +110,7 @@ def test_a_generator_step_that_is_not_finite_keeps_the_batch_statistics():
     jax.tree.map(same, after.generator, before.generator)
 
 
+@exhaustive
 def test_a_run_goes_on_after_a_bad_batch(poisoned: set[int], tmp_path: Path):
     poisoned |= {10}
     folder = tmp_path / "run"
@@ -127,6 +129,7 @@ def test_a_run_goes_on_after_a_bad_batch(poisoned: set[int], tmp_path: Path):
     assert (tmp_path / "curves.png").stat().st_size > 20_000
 
 
+@exhaustive
 def test_a_run_of_bad_batches_ends_in_one_sentence(
     poisoned: set[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -30,6 +30,7 @@ from examples.gan.records import read_config
 from examples.gan.report import exact_sigma
 from examples.gan.settings import Config, resumed_config
 from examples.gan.state import TrainState, d_kernels, kernels
+from tests.exhaustive import exhaustive
 
 OPTIONS = ["--batch-size", "16", "--seed", "5", "--operator"]
 # By hand, from the table of the paper at 8x8: kernel, spatial shape, stride.
@@ -100,6 +101,7 @@ def test_the_sparse_matrix_against_the_layer(conv: sx.Conv):
     assert operator_norm(kernel, conv) == pytest.approx(exact, rel=1e-9)
 
 
+@exhaustive
 def test_the_run_normalizes_and_reports_the_operators(folder: Path):
     config, state = config_and_state(folder)
     assert config.operator
@@ -126,6 +128,7 @@ def test_the_run_normalizes_and_reports_the_operators(folder: Path):
     assert rows[5]["of"] == "matrix"
 
 
+@exhaustive
 def test_the_flag_is_the_runs_own(folder: Path):
     assert json.loads((folder / "config.json").read_text())["operator"] is True
     words = " ".join((folder / "words.txt").read_text().split())
@@ -136,6 +139,7 @@ def test_the_flag_is_the_runs_own(folder: Path):
         assert resumed_config(read_config(folder), options).operator
 
 
+@exhaustive
 def test_a_run_from_before_the_flag_has_none(tmp_path: Path, folder: Path):
     config = json.loads((folder / "config.json").read_text())
     del config["operator"]
@@ -146,6 +150,7 @@ def test_a_run_from_before_the_flag_has_none(tmp_path: Path, folder: Path):
     assert main(["--resume", "--out", str(tmp_path)]) == 2
 
 
+@exhaustive
 def test_ten_thousand_attempts_do_not_break_the_certificate(folder: Path):
     config, state = config_and_state(folder)
     real = load("digits", None).images(slice(None))

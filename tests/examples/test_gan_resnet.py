@@ -13,6 +13,7 @@ from examples.gan.presets import PRESETS
 from examples.gan.settings import Config
 from examples.gan.state import init_state
 from tests.examples.gan_by_hand import config_of, kernels_of, one_step, values
+from tests.exhaustive import exhaustive
 
 
 def conv(x: np.ndarray, layer: Any) -> np.ndarray:
@@ -121,6 +122,7 @@ def test_the_papers_sizes(which: int, n_weights: int):
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == n_weights
 
 
+@exhaustive
 def test_its_step_normalizes_and_moves_every_kernel(narrow: Config):
     before, after, metrics = one_step(
         "sn", network="resnet", loss="hinge", activation="relu"
