@@ -57,10 +57,13 @@ class MeanOnlyBatchNorm(nnx.Module):
             rngs: for the bias' initializer.
         """
         shape = (num_features,)
-        self.mean = nnx.BatchStat(jnp.zeros(shape, jnp.float32))
+        self.mean: nnx.BatchStat[Array] = nnx.BatchStat(jnp.zeros(shape, jnp.float32))
         bias = bias_init(rngs.params(), shape, param_dtype) if use_bias else None
-        self.bias = nnx.data(None) if bias is None else nnx.Param(bias)
-        self.use_running_average = use_running_average  # what train() and eval() set
+        self.bias: nnx.Param[Array] | None = (
+            nnx.data(None) if bias is None else nnx.Param(bias)
+        )
+        # What train() and eval() set.
+        self.use_running_average: bool = use_running_average
         self.axis = axis
         self.momentum = momentum
         self.dtype = dtype

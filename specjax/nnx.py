@@ -38,7 +38,7 @@ from specjax._spectral_norm import Factor, scaled_apply
 from specjax._with_options import spectral_norm
 
 
-class SpectralStat(nnx.BatchStat):
+class SpectralStat(nnx.BatchStat[jax.Array]):
     """The variable type of u and sigma: carried, not trained, and never averaged."""
 
 
@@ -125,14 +125,15 @@ class SpectralNorm(nnx.Module):
         self.n_steps = n_steps
         self.dtype = dtype
         self.error_on_non_matrix = error_on_non_matrix
-        self.use_running_average = not update_stats  # what .train() and .eval() set
+        # What .train() and .eval() set.
+        self.use_running_average: bool = not update_stats
         self.bound = bound
         self.cap = cap
         self.grad_sigma = grad_sigma
         self.kernels = kernels
         self.operator = operator
         self.norm = norm
-        self.stats = nnx.data({})
+        self.stats: dict[str, Any] = nnx.data({})
         if not operator:
             self._init_state(())
 

@@ -3,6 +3,7 @@
 With matplotlib's objects alone: no global state, no window.
 """
 
+import io
 import itertools
 import math
 import textwrap
@@ -39,6 +40,15 @@ _QUANTITIES = {
 }
 
 
+class _Figure(Figure):
+    """A figure that a notebook shows as a picture, though pyplot does not know it."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
 def plot_spectra(
     *reports: Report, labels: Sequence[str] = (), log: bool = False
 ) -> Figure:
@@ -53,7 +63,8 @@ def plot_spectra(
         log: a logarithmic axis for the singular values, which leaves zeros out.
 
     Returns:
-        A figure: ``plot_spectra(report(params)).savefig("spectra.png")``.
+        A figure: ``plot_spectra(report(params)).savefig("spectra.png")``. As the last
+        line of a notebook's cell it is shown as a picture.
 
     Raises:
         ValueError: if there is no kernel to draw, or another number of labels.
@@ -188,7 +199,7 @@ def _grid(paths: Sequence[str], x: str, y: str) -> tuple[Figure, dict[str, Axes]
     n_columns = min(_MAX_COLUMNS, math.ceil(math.sqrt(len(paths))))
     n_rows = math.ceil(len(paths) / n_columns)
     size = (_WIDTH * n_columns + _MARGIN, _HEIGHT * n_rows + _MARGIN)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = _Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axes in panels[len(paths) :]:

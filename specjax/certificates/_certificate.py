@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from decimal import ROUND_CEILING, Context
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _DIGITS = Context(prec=6, rounding=ROUND_CEILING)
 
@@ -64,6 +64,10 @@ class Certificate(NamedTuple):
             for row in rows
         ]  # fmt: skip
         return "\n".join([self._headline(), *lines])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Prints the same table for IPython, as the last line of a cell."""
+        printer.text(str(self))
 
     def _headline(self) -> str:
         if self.value < math.inf:

@@ -89,19 +89,19 @@ def _linear_generator(fake: Float[Array, " ..."]) -> Float[Array, ""]:
     return -jnp.mean(_wide("fake", fake))
 
 
-non_saturating = GanLoss(_log_critic, _log_generator)
+non_saturating: GanLoss = GanLoss(_log_critic, _log_generator)
 """``mean(softplus(-real)) + mean(softplus(fake))`` and ``mean(softplus(-fake))``.
 
 Source: Goodfellow et al., "Generative Adversarial Nets" (2014), section 3.
 """
 
-hinge = GanLoss(_hinge_critic, _linear_generator)
+hinge: GanLoss = GanLoss(_hinge_critic, _linear_generator)
 """``mean(max(0, 1 - real)) + mean(max(0, 1 + fake))`` and ``-mean(fake)``.
 
 Source: Lim and Ye, "Geometric GAN" (2017); Miyato et al. (2018), equations (16), (17).
 """
 
-wasserstein = GanLoss(_linear_critic, _linear_generator)
+wasserstein: GanLoss = GanLoss(_linear_critic, _linear_generator)
 """``mean(fake) - mean(real)`` and ``-mean(fake)``, for a critic of bounded slope.
 
 Source: Arjovsky, Chintala and Bottou, "Wasserstein GAN" (2017), equation (2).

@@ -34,6 +34,13 @@ class Report:
         """Returns the table, for rich's ``print``."""
         return _table.draw(self.rows, self.undecided)
 
+    def _repr_mimebundle_(
+        self, include: Any = None, exclude: Any = None
+    ) -> dict[str, str]:
+        """Returns the table for IPython, which shows it as a cell's last line."""
+        page = _table.as_html(self.rows, self.undecided)
+        return {"text/plain": str(self), "text/html": page}
+
     def show(self) -> None:
         """Prints the table; in a terminal it is as wide as that."""
         _table.show(self.rows, self.undecided)

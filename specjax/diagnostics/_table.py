@@ -1,6 +1,7 @@
-"""The rows of a report as a table that explains its own numbers, drawn by rich."""
+"""The rows of a report as a table that explains its own numbers: by rich, as HTML."""
 
 import decimal
+import html
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from specjax.diagnostics._row import Row
 # A stack of more slices than that is one line, from the smallest number to the largest.
 _MAX_SLICES = 8
 _DIGITS = 5
+_WORDS = ("kernel", "shape", "norm of")
 _HEADINGS = ("lower", "exact", "upper", "stable rank", "condition")
 _Index = tuple[int, ...]
 
@@ -44,9 +46,31 @@ def as_text(rows: Sequence[Row], undecided: Mapping[str, str]) -> str:
         from rich.console import Console
 
     file = io.StringIO()
-    console = Console(file=file, color_system=None, force_terminal=False)
+    # In a notebook rich would show the table in the cell and leave the file empty.
+    console = Console(
+        file=file, color_system=None, force_terminal=False, force_jupyter=False
+    )
     _print(console, rows, undecided)
     return "\n".join(map(str.rstrip, file.getvalue().splitlines()))
+
+
+def as_html(rows: Sequence[Row], undecided: Mapping[str, str]) -> str:
+    """Returns the same in HTML, for a notebook; this needs no library."""
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in _notes(rows, undecided))
+    if not rows:
+        return notes
+    lines = [_html_line("th", [*_WORDS, *_HEADINGS])]
+    lines += [_html_line("td", line) for row in rows for line in _lines(row)]
+    return f"<table>{''.join(lines)}</table>{notes}"
+
+
+def _html_line(tag: str, cells: Sequence[str]) -> str:
+    sides = ["left"] * len(_WORDS) + ["right"] * len(_HEADINGS)
+    written = (
+        f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>'
+        for side, cell in zip(sides, cells, strict=True)
+    )
+    return f"<tr>{''.join(written)}</tr>"
 
 
 def show(rows: Sequence[Row], undecided: Mapping[str, str]) -> None:
@@ -73,7 +97,7 @@ def _grid(rows: Sequence[Row]) -> Any:
     from rich.text import Text
 
     grid = Table()
-    for heading in ("kernel", "shape", "norm of"):
+    for heading in _WORDS:
         grid.add_column(heading, overflow="fold")
     for heading in _HEADINGS:
         grid.add_column(
