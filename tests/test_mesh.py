@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -102,16 +103,18 @@ def on_mesh(case, kind):
         return params, jax.jit(functions(case).init)(params)
 
 
+# The type of what it returns, which may be several arrays, and its name.
+COLLECTIVE = re.compile(
+    r"= (\S.*?) (all-gather|all-reduce|reduce-scatter|(?:ragged-)?all-to-all|"
+    r"collective-permute|collective-broadcast)(?:-start)?\("
+)
+
+
 def collectives(program):
     """Returns (operation, bytes of its result) for each one in a compiled program."""
-    found = re.findall(
-        r"= (\S.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|"
-        r"collective-permute|collective-broadcast)(?:-start)?\(",
-        program,
-    )
     return [
         (operation, sum(WIDTHS[kind] * size for kind, size in arrays_of(result)))
-        for result, operation in found
+        for result, operation in COLLECTIVE.findall(program)
     ]
 
 
@@ -243,13 +246,64 @@ def test_no_kernel_is_moved_to_converge(name, kind):
         assert max(n_bytes for _, n_bytes in found) < params["w"].nbytes / 2
 
 
-def test_the_traffic_counter_sees_a_gather():
+def gathered(w):
+    return lax.all_gather(w, "a", tiled=True)
+
+
+def in_a_loop(w):
+    return lax.scan(lambda c, _: (c, gathered(w + c)), 0.0, length=3)[1]
+
+
+def in_a_branch(w):
+    return lax.cond(w[0, 0] > 0, gathered, lambda w: jnp.concatenate([w, w]), w)
+
+
+SENT = {
+    "all-gather": gathered,
+    "all-gather in a loop": in_a_loop,
+    "all-gather in a branch": in_a_branch,
+    "all-gather in a function": jax.jit(gathered),
+    "all-reduce": lambda w: lax.psum(w, "a"),
+    "reduce-scatter": lambda w: lax.psum_scatter(w, "a", tiled=True),
+    "all-to-all": lambda w: lax.all_to_all(w, "a", 0, 1, tiled=True),
+    "collective-permute": lambda w: lax.ppermute(w, "a", [(0, 1), (1, 0)]),
+}
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_the_reader_sees_what_is_sent(name):
+    # Of 16x24 numbers on two devices, which hold 8x24.
+    mesh, bytes_of = make_mesh(AxisType.Auto), {"all-gather": 2, "reduce-scatter": 0.5}
+    send = jax.shard_map(
+        SENT[name], mesh=mesh, in_specs=P("a"), out_specs=P("a"), check_vma=False
+    )
+    program = jax.jit(send).lower(jnp.ones((16, 24))).compile().as_text()
+    operation = name.partition(" ")[0]
+    size = int(4 * 8 * 24 * bytes_of.get(operation, 1))
+    assert collectives(program) == [(operation, size)]
+
+
+def test_the_reader_sees_a_gather_by_the_compiler():
     mesh = make_mesh(AxisType.Auto)
     split = jax.device_put(jnp.ones((16, 24)), NamedSharding(mesh, P("a")))
     gather = jax.jit(lambda w: w * 2, out_shardings=NamedSharding(mesh, P()))
     assert collectives(gather.lower(split).compile().as_text()) == [
         ("all-gather", 4 * 16 * 24)
     ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "%s = (f32[8]{0}, f32[32]{0:T(8)S(1)}) all-gather-start(%a), channel_id=1",
+        "ROOT %s = f32[40]{0} ragged-all-to-all(%a, %b), replica_groups={{0,1}}",
+        "%s = (f32[16]{0}, /*index=1*/f32[24]{0}) all-reduce(%a, %b), to_apply=%add",
+        "%s.1 = f32[40]{0} collective-broadcast(%a), replica_groups={{0,1}}",
+    ],
+)
+def test_the_reader_sees_other_forms(line):
+    ((_, size),) = collectives(line)
+    assert size == 4 * 40
 
 
 @both_kinds

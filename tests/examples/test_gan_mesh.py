@@ -31,13 +31,10 @@ from examples.gan.state import TrainState, init_state
 from examples.gan.train import make_train_step, new_train_step
 from tests.cases import enable_x64
 from tests.exhaustive import exhaustive, sampled
+from tests.test_mesh import COLLECTIVE
 
 CONFIG = Config("digits", "sn", steps=20, batch_size=32, seed=3, data_dir=None)
 MESHES = ("data=8", "data=4,model=2")
-COLLECTIVE = re.compile(
-    r"= (\S.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|"
-    r"collective-permute|collective-broadcast)(?:-start)?\("
-)
 
 
 @functools.cache

@@ -126,21 +126,54 @@ def test_bounds(name):
     assert casts_down(found) == []
 
 
-def test_the_check_sees_a_program_at_default_precision():
-    def convolved(kernel, images):
-        return lax.conv_general_dilated(
-            images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+def convolved(kernel, images, precision):
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=precision,
+    )
 
-    arguments = array((3, 3, 64, 64)), array((8, 16, 16, 64))
-    assert at_low_precision(program(convolved, *arguments))
-    gram = array((256, 384))
-    assert at_low_precision(program(lambda w: w.T @ w, gram))
-    high = functools.partial(jnp.matmul, precision="high")
-    assert at_low_precision(program(lambda w: high(w.T, w), gram))
-    highest = functools.partial(jnp.matmul, precision="highest")
-    assert not at_low_precision(program(lambda w: highest(w.T, w), gram))
-    assert casts_down(program(lambda w: w.astype(jnp.bfloat16) * 2, gram))
+
+def in_a_loop_and_a_branch(w, precision):
+    def step(x, _):
+        square = lambda x: jnp.matmul(w, x, precision=precision)  # noqa: E731
+        return lax.cond(x[0, 0] > 0, square, jnp.sin, x), None
+
+    return lax.scan(step, w, length=3)[0]
+
+
+CONTRACTIONS = {
+    "convolution": (convolved, ((3, 3, 64, 64), (8, 16, 16, 64))),
+    "dot": (jnp.matmul, ((384, 256), (256, 384))),
+    "batched dot": (jnp.matmul, ((8, 128, 256), (8, 256, 128))),
+    "loop": (in_a_loop_and_a_branch, ((256, 256),)),
+}
+HIGHEST, DEFAULT = lax.Precision.HIGHEST, lax.Precision.DEFAULT
+
+
+@pytest.mark.parametrize("name", CONTRACTIONS)
+@pytest.mark.parametrize(
+    "precision", [DEFAULT, lax.Precision.HIGH, (HIGHEST, DEFAULT)], ids=str
+)
+def test_the_check_sees_a_program_below_the_highest_precision(name, precision):
+    function, shapes = CONTRACTIONS[name]
+    told = functools.partial(function, precision=precision)
+    assert at_low_precision(program(told, *map(array, shapes)))
+
+
+@pytest.mark.parametrize("name", CONTRACTIONS)
+def test_the_check_passes_a_program_at_the_highest_precision(name):
+    function, shapes = CONTRACTIONS[name]
+    found = program(functools.partial(function, precision=HIGHEST), *map(array, shapes))
+    assert contractions(found)
+    assert not at_low_precision(found)
+
+
+def test_the_check_sees_a_cast():
+    assert casts_down(program(lambda w: w.astype(jnp.bfloat16) * 2, array((256, 384))))
 
 
 def on_bfloat16(what, kernels, shape):
