@@ -62,6 +62,18 @@ def test_apply_and_adjoint_are_the_matrix_and_its_adjoint(shape, matrix):
 
 
 @geometries
+def test_products_on_a_cpu_name_their_precision(shape, matrix):
+    # As for GPU and TPU, whose programs test_precision reads: no default is trusted.
+    in_shape, out_shape = matrix.sides(shape)
+    for product, side in ((matrix.apply, in_shape), (matrix.adjoint, out_shape)):
+        arrays = (jax.ShapeDtypeStruct(s, jnp.float32) for s in (shape, side))
+        traced = jax.jit(product).trace(*arrays)
+        text = traced.lower(lowering_platforms=("cpu",)).as_text()
+        assert text.count("stablehlo.dot_general") == 1
+        assert text.count("HIGHEST") == 2
+
+
+@geometries
 def test_power_iteration_converges_to_the_svd(shape, matrix):
     kernel = np.random.default_rng(1).standard_normal(shape)
     _, out_shape = matrix.sides(shape)
@@ -105,6 +117,18 @@ def test_longest_vector_of_a_plane(dtype, ratio, scale):
     np.testing.assert_allclose(np.vdot(turned, across), 0, atol=3e-6 * want[0] ** 2)
 
 
+def test_what_two_nearly_parallel_vectors_have_across_is_no_rounding():
+    # Squares in float32 tell a length down to about 3e-4 of the other. Below it, zero.
+    rng = np.random.default_rng(8)
+    for share in 10.0 ** np.arange(-7, -1.4, 0.25):
+        first, second = rng.standard_normal((2, 9))
+        pair = np.stack([first, first + share * second]).astype(np.float32)
+        across = float(longest(grams(*jnp.asarray(pair))).across)
+        want = np.linalg.svd(pair.astype(np.float64), compute_uv=False)[1]
+        assert across == 0 or abs(across - want) < 0.2 * want, share
+    assert across > 0
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.complex64])
 def test_two_vectors_find_a_kernel_of_rank_two_at_once(dtype):
     # From any two vectors: the plane of its two singular vectors is all there is.
@@ -144,6 +168,27 @@ def test_the_further_u_turns_the_more_of_u2_is_where_it_turns_to(seed, angle):
     np.testing.assert_allclose(found.sigma, sigma, rtol=1e-5)
     np.testing.assert_allclose(jnp.linalg.norm(found.u2), 1, atol=2e-3)
     np.testing.assert_allclose(found.u @ found.u2, 0, atol=2e-3)
+
+
+@pytest.mark.parametrize("second", [0.009, 0.002])
+def test_u2_does_not_follow_u_where_it_is_next_to_nothing(second):
+    # What u2 would be told of the turn is rounding, next to a V so much longer.
+    rng = np.random.default_rng(0)
+    left = np.linalg.qr(rng.standard_normal((30, 20)))[0]
+    right = np.linalg.qr(rng.standard_normal((20, 20)))[0]
+    plane = np.linalg.qr(rng.standard_normal((20, 2)))[0]
+    sine, cosine = np.sin(0.1), np.cos(0.1)
+    turn = np.eye(20) + plane @ np.array(
+        [[cosine - 1, sine], [-sine, cosine - 1]]
+    ) @ plane.T  # fmt: skip
+    u, u2 = jnp.asarray(right[:, :2].T, jnp.float32)
+    values = np.r_[1, second * np.linspace(1, 0.3, 19)]
+    for _ in range(15):
+        right = turn @ right
+        kernel = jnp.asarray(left * values @ right.T, jnp.float32)
+        u, u2, _, sigma = power_iteration(kernel, u, u2)
+        np.testing.assert_allclose(sigma, 1, rtol=1e-5)
+        assert abs(np.asarray(u2) @ right[:, 1]) > 0.95
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -215,6 +260,21 @@ def test_the_norm_of_a_kernel_of_rank_one_is_not_exceeded(fill):
     for _ in range(20):
         u, u2, _, sigma = power_iteration(kernel, u, u2)
         np.testing.assert_allclose(sigma, want, rtol=1e-6)
+        # u2, with nothing to see, stays about a unit vector across u.
+        np.testing.assert_allclose(jnp.linalg.norm(u2), 1, atol=0.2)
+        assert abs(u @ u2) < 0.5
+
+
+@pytest.mark.parametrize("n_steps", [0, 1, 2])
+@pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
+def test_v_of_a_kernel_that_is_zero_or_not_finite_is_zero(bad, n_steps):
+    kernel = jnp.zeros((7, 5)).at[2].set(bad)
+    u, u2 = jnp.eye(5)[:2]
+    found = power_iteration(kernel, u, u2, n_steps=n_steps)
+    np.testing.assert_array_equal(found.v, np.zeros(7))
+    np.testing.assert_array_equal(found.u, u)
+    np.testing.assert_array_equal(found.u2, u2)
+    assert found.sigma == 0 if bad == 0 else not np.isfinite(found.sigma)
 
 
 @geometries
@@ -293,6 +353,9 @@ def test_sigma_and_its_derivative(shape, matrix):
     np.testing.assert_allclose(dense(np.asarray(grad), matrix), want, rtol=1e-5)
     assert not du.any()
     assert not dv.any()
+    # Nor do u and v have a part in the derivative of the derivative.
+    mixed = jax.jit(jax.jacfwd(jax.grad(sx.sigma), argnums=(1, 2)), static_argnums=3)
+    assert not any(x.any() for x in mixed(kernel, u, v, matrix))
 
 
 def test_normalize():

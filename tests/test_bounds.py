@@ -1,6 +1,8 @@
 """Bounds of matrices: float64 SVD below, and none above, of 10,000 matrices."""
 
+import functools
 import re
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ import specjax as sx
 from specjax import bounds
 from specjax._errors import TooLargeError
 from specjax.bounds._gram import adjoint_times_self
-from specjax.bounds._rounding import power_of_two
+from specjax.bounds._rounding import gamma, power_of_two
 from tests.cases import Own, designed, enable_x64
 
 STACK = sx.Matrix(batch_axis=0)
@@ -86,6 +88,23 @@ def test_the_frobenius_norm_and_aol_are_what_they_say():
     rows = min(np.abs(g).sum(1).max() for g in (matrix @ matrix.T, matrix.T @ matrix))
     got = bounds.upper(kernel, method="aol").value
     np.testing.assert_allclose(got, rows**0.5, rtol=1e-4)
+
+
+def test_aol_of_many_equal_entries():
+    # The roundings of their sum go to one side, and there is no slack to hide them.
+    for entry in np.float32([0.53, 0.6, 0.71, 0.77, 0.85, 0.97]):
+        bound = bounds.upper(jnp.full((1, 1000), entry), method="aol").value
+        assert float(bound) >= float(entry) * 1000**0.5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gamma_is_what_so_many_roundings_can_hide(dtype):
+    unit = Fraction(float(jnp.finfo(dtype).eps)) / 2
+    for n in (1, 2, 3, 100, 10**4, 10**6):
+        want = n * unit / (1 - n * unit)
+        assert abs(Fraction(gamma(n, dtype)) / want - 1) < 1e-9
+    # Beyond the model nothing is known.
+    assert gamma(int(1 / unit), dtype) == gamma(int(2 / unit), dtype) == np.inf
 
 
 @pytest.mark.parametrize("kind", ["flat", "gaussian"])
@@ -230,8 +249,23 @@ def test_a_kernel_too_large_says_so_before_anything_is_allocated():
     kernel = jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.float32)
     with pytest.raises(TooLargeError, match=r"dense SVD.*Try: .*bounds\.lower"):
         jax.eval_shape(lambda k: bounds.exact(k, sx.Conv((256, 256))), kernel)
+    stack = jax.ShapeDtypeStruct((5, 64, 64), jnp.float32)
+    for function in (bounds.exact, bounds.singular_values):
+        use = functools.partial(function, linear_map=STACK)
+        jax.eval_shape(functools.partial(use, max_bytes=5 * 4 * 64**2), stack)
+        with pytest.raises(TooLargeError, match=r"takes 80\.0 KiB; need at most"):
+            jax.eval_shape(functools.partial(use, max_bytes=5 * 4 * 64**2 - 1), stack)
     with pytest.raises(ValueError, match="max_bytes=1000 "):
         bounds.upper(jnp.ones((64, 64)), max_bytes=1000)
+
+
+def test_a_lower_bound_takes_as_many_steps_as_it_is_told():
+    kernel = jnp.asarray(designed(90, 80, np.linspace(1, 0.9, 80)), jnp.float32)
+    found = [float(bounds.lower(kernel, n_steps=n).value) for n in (1, 2, 4, 16, 64)]
+    assert found == sorted(found)
+    assert found[0] < 0.98
+    assert found[2] < 0.995 < found[-1] <= 1 + 1e-6
+    assert float(bounds.lower(kernel).value) == found[-1]
 
 
 def test_another_linear_map_has_a_lower_bound_only():

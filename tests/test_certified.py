@@ -71,6 +71,28 @@ def test_entries_that_are_hardly_numbers_round_up_within_the_bound():
         assert norms(got["Dense_0"]["kernel"]) <= bound
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_entries_that_a_backend_may_flush_to_zero(dtype):
+    # Of two columns at right angles one entry goes to zero, and they lean together.
+    tiny = float(jnp.finfo(dtype).tiny)
+    divide = jax.jit(lambda w, bound: sx.sn_apply({"kernel": w}, {}, norm="upper",
+        bound=bound)[0]["kernel"])  # fmt: skip
+    for last in np.linspace(0.9, 1, 6):
+        kernel = jnp.asarray([[1, 1], [1, -last]], dtype)
+        for bound in np.float32(tiny * np.linspace(1.2, 3, 20)):
+            assert norms(divide(kernel, bound)) <= bound
+
+
+def test_rounding_a_convolution_adds_in_each_place_of_its_window():
+    # All entries of a box round to one side, and its norm is their sum.
+    image = sx.Conv((8, 8), padding="CIRCULAR")
+    divide = jax.jit(lambda w, bound: sx.sn_apply({"w": w}, {}, norm="upper",
+        bound=bound, kernels={"w": image})[0]["w"])  # fmt: skip
+    for bound in np.float32(np.linspace(0.5, 1, 64)):
+        box = divide(jnp.ones((3, 3, 1, 1), jnp.bfloat16), bound)
+        assert 0.95 * bound < np.asarray(box, np.float64).sum() <= bound
+
+
 def test_the_operator_of_a_convolution_is_at_most_the_bound():
     geometry = GEOMETRIES["circular strides"]
     kernel = make_kernel(geometry)

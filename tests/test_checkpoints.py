@@ -309,6 +309,58 @@ def test_what_is_no_checkpoint_is_one_sentence(name, tmp_path):
     assert sentence in refused(path)
 
 
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_a_pickle_of_each_protocol_is_called_one(protocol, tmp_path):
+    path = tmp_path / "checkpoint"
+    path.write_bytes(pickle.dumps({"kernel": [1.0]}, protocol))
+    assert "a pickle, which can run code" in refused(path)
+
+
+def test_names_that_are_an_array_and_a_folder(tmp_path):
+    path = tmp_path / "checkpoint"
+    for names in (("a", "a/b"), ("a/b", "a"), ("a/b", "a/b/c")):
+        with path.open("wb") as file:
+            np.savez(file, **{name: np.ones(2) for name in names})
+        assert "a damaged npz (ValueError)" in refused(path)
+
+
+def test_dots_are_part_of_a_name_between_slashes(tmp_path):
+    path = tmp_path / "checkpoint"
+    with path.open("wb") as file:
+        np.savez(file, **{"net/block.1/w": np.ones((2, 3))})
+    tree = read_checkpoint(path).tree
+    assert tree["net"]["block.1"]["w"].shape == (2, 3)
+
+
+@pytest.mark.parametrize("n_keys", [1, 15, 16, 40, 2**16])
+def test_a_msgpack_of_any_number_of_names(n_keys, tmp_path):
+    # Its first byte tells up to 15 names, up to 2^16 - 1, and more.
+    path = tmp_path / "checkpoint"
+    tree = {f"{i}": 0 for i in range(n_keys - 1)} | {"kernel": np.ones((2, 3))}
+    path.write_bytes(serialization.msgpack_serialize(tree))
+    found = read_checkpoint(path)
+    assert (found.kind, len(found.tree)) == ("flax msgpack file", n_keys)
+
+
+def test_a_small_file_may_be_compressed_well(tmp_path):
+    path = tmp_path / "checkpoint"
+    with path.open("wb") as file:
+        np.savez_compressed(file, kernel=np.zeros((2**10, 2**10), np.float32))
+    assert 200 * path.stat().st_size < 4 * 2**20
+    assert read_checkpoint(path).tree["kernel"].shape == (2**10, 2**10)
+
+
+def test_the_log_that_is_held_back_comes_back(saved, tmp_path):
+    log = logging.getLogger("absl")
+    level = log.level
+    read_checkpoint(saved / "orbax")
+    assert log.level == level
+    shutil.copytree(saved / "orbax", tmp_path / "damaged")
+    (tmp_path / "damaged" / "_METADATA").write_text("{")
+    refused(tmp_path / "damaged")
+    assert log.level == level
+
+
 def test_places_that_hold_no_checkpoint(tmp_path):
     assert "got no file or folder" in refused(tmp_path / "nothing")
     assert "without an Orbax checkpoint" in refused(tmp_path)

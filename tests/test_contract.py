@@ -612,6 +612,29 @@ def test_n8_complex64_gradient_is_the_svds():
     np.testing.assert_allclose(tangent, slope, atol=1e-4 * np.abs(slope).max())
 
 
+def test_n8_complex64_gradient_at_a_cold_u_holds_u_and_v():
+    # Far from the singular vectors v is made of two, with complex weights.
+    rng = np.random.default_rng(2)
+    kernel, direction, pair = (
+        jnp.asarray(rng.standard_normal(s) + 1j * rng.standard_normal(s), jnp.complex64)
+        for s in ((9, 6), (9, 6), (2, 6))
+    )
+    found = sx.power_iteration(kernel, *pair)
+    entry = {"u": pair[0], "u2": pair[1], "sigma": jnp.float32(1)}
+
+    def got(t):
+        moved = {"layer": {"kernel": kernel + t * direction}}
+        return sx.sn_apply(moved, {"layer": {"kernel": entry}})[0]["layer"]["kernel"]
+
+    v, u, sigma = (np.asarray(x, complex) for x in (found.v, found.u, found.sigma))
+    w, dw = np.asarray(kernel, complex), np.asarray(direction, complex)
+    want = dw / sigma - w / sigma**2 * (v.conj() @ dw.conj() @ u).real
+    want_of_w = w / sigma
+    value, tangent = jax.jvp(got, (jnp.float32(0),), (jnp.float32(1),))
+    np.testing.assert_allclose(value, want_of_w, atol=1e-5)
+    np.testing.assert_allclose(tangent, want, atol=1e-5)
+
+
 @pytest.mark.skipif(
     jax.__version_info__ < (0, 10),
     reason="the CPU compiler of jaxlib 0.8.1 keeps a float32 copy, barrier or not",
@@ -970,6 +993,35 @@ def test_bound_and_cap(case):
         for path, before in case.norms(params).items():
             np.testing.assert_allclose(got[path], np.minimum(before, bound), rtol=1e-3)
     chex.assert_trees_all_equal(capped(1e3), params)
+
+
+@pytest.mark.parametrize("n_kernels", [1, 2])
+@pytest.mark.parametrize("cap", [False, True])
+def test_derivatives_in_kernel_and_bound(cap, n_kernels):
+    # Of a kernel of norm 1: W b / s below the bound's cap, W itself above it.
+    rng = np.random.default_rng(0)
+    w, dw = designed(9, 6, DECAY[:6]), rng.standard_normal((9, 6))
+    left, _, right = np.linalg.svd(w)
+    d_sigma = left[:, 0] @ dw @ right[0]
+    names = [f"layer_{i}" for i in range(n_kernels)]
+    params, tangents = (
+        {name: {"kernel": jnp.asarray(x, jnp.float32)} for name in names}
+        for x in (w, dw)
+    )
+    state = sx.sn_init(params)
+
+    @jax.jit
+    def apply(params, bound):
+        return sx.sn_apply(params, state, bound=bound, cap=cap)[0]
+
+    for bound in (0.5, 2.0):
+        primals, rates = (params, jnp.float32(bound)), (tangents, jnp.float32(1))
+        _, got = jax.jvp(apply, primals, rates)
+        want = bound * (dw - w * d_sigma) + w
+        if cap and bound > 1:
+            want = dw
+        for name in names:
+            np.testing.assert_allclose(got[name]["kernel"], want, atol=2e-3)
 
 
 def test_bound_may_be_traced():

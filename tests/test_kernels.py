@@ -9,6 +9,7 @@ import pytest
 from flax import linen as nn
 
 import specjax as sx
+from specjax._tree import names_of
 from tests.cases import norm, rows
 
 
@@ -27,6 +28,8 @@ def leaf(*shape):
         ("anything/kernel", (3, 3, 8, 16), sx.Matrix()),
         ("anything/kernel", (3, 3, 3, 8, 16), sx.Matrix()),
         ("a/query/kernel", (8, 2, 4), sx.Matrix(out_axis=(-2, -1))),
+        ("a/key/kernel", (8, 2, 4), sx.Matrix(out_axis=(-2, -1))),
+        ("a/value/kernel", (8, 2, 4), sx.Matrix(out_axis=(-2, -1))),
         ("a/out/kernel", (2, 4, 8), sx.Matrix()),
         ("a/query/kernel", (8, 8), sx.Matrix()),
         ("VmapDense_0/kernel", (5, 3, 4), sx.Matrix(batch_axis=(0,))),
@@ -103,6 +106,15 @@ def test_a_tree_that_is_one_kernel():
     assert abs(norm(np.asarray(got, np.float64)) - 1) < 1e-3
 
 
+@pytest.mark.parametrize("attribute", ["value", "raw_value"])
+def test_a_leaf_in_a_box_has_the_path_of_the_box(attribute):
+    # As flax keeps it now, and as it did.
+    key = jax.tree_util.GetAttrKey(attribute)
+    path = (jax.tree_util.DictKey("a"), jax.tree_util.SequenceKey(0), key)
+    assert names_of(path) == ("a", "0")
+    assert names_of((key, path[0])) == (attribute, "a")
+
+
 def test_lists_tuples_and_frozen_dicts():
     import flax
 
@@ -139,6 +151,7 @@ def test_haiku_presets_by_svd():
     def net(x):
         x = hk.Conv2DTranspose(5, 3)(hk.Conv2D(4, 3)(x))
         x = hk.Conv1D(6, 2)(x.reshape(x.shape[0], -1, 5))
+        x = hk.Conv1DTranspose(6, 2)(hk.Conv1D(3, 2)(x))
         x = hk.BatchNorm(True, True, 0.9)(x, is_training=True)
         x = hk.experimental.layer_stack(3)(lambda y: hk.Linear(6)(y))(x)
         return hk.Embed(7, 3)(jnp.zeros(2, jnp.int32)), hk.Linear(1)(x)
@@ -153,6 +166,8 @@ def test_haiku_presets_by_svd():
         "conv2_d": rows,
         "conv2_d_transpose": lambda w: np.moveaxis(w, -2, -1).reshape(-1, 5),
         "conv1_d": rows,
+        "conv1_d_1": rows,
+        "conv1_d_transpose": lambda w: np.moveaxis(w, -2, -1).reshape(-1, 6),
         "linear": rows,
         "__layer_stack_no_per_layer/linear": lambda w: w,
     }

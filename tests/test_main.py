@@ -89,6 +89,14 @@ def test_a_part_of_it(checkpoint, capsys):
     assert "discriminator_adam/0/mu/Dense_0/kernel" in capsys.readouterr().out
 
 
+def test_an_ending_in_capitals(checkpoint, capsys, tmp_path):
+    files = tmp_path / "SPECTRA.PNG", tmp_path / "REPORT.JSON"
+    arguments = ["--plot", str(files[0]), "--json", str(files[1])]
+    assert main(["report", str(checkpoint), *arguments]) == 0
+    assert capsys.readouterr().err == ""
+    assert all(file.stat().st_size for file in files)
+
+
 def test_haikus_names(tmp_path, capsys):
     path = tmp_path / "params.npz"
     np.savez(path, **{"net/~/linear/w": random(9, 4), "net/~/linear/b": random(4)})

@@ -1,5 +1,6 @@
 """The text of every error: where, what was given, what is needed, what to try."""
 
+import collections
 import inspect
 import re
 
@@ -184,6 +185,8 @@ def test_options_that_must_be_static():
     )
     assert "n_steps" in text
     assert "need a static int" in text
+    text = text_of(TypeError, lambda: sn_apply(PARAMS, state, n_steps=True))
+    assert text.startswith("n_steps: got True; need a static int")
     text = text_of(
         TypeError,
         lambda: jax.jit(lambda t: sn_apply(PARAMS, state, update_stats=t))(True),
@@ -195,6 +198,10 @@ def test_two_leaves_of_one_name():
     params = {"Dense_0": {"kernel": jnp.ones((2, 2))}, 0: {"b": 1.0}, "0": {"b": 1.0}}
     with pytest.raises((ValueError, TypeError)):
         sx.sn_init(params)
+    # jax sorts no keys of these, and takes both.
+    both = collections.OrderedDict([(0, jnp.ones((2, 2))), ("0", jnp.ones((2, 2)))])
+    text = text_of(ValueError, lambda: sx.sn_init({"a": both, **PARAMS}))
+    assert text.startswith("a/0: got two leaves of that name; need one.")
     named = {"a": {"b/c": jnp.ones(2)}, "a/b": {"c": jnp.ones(2)}, **PARAMS}
     assert sx.sn_init(named)  # paths are tuples: these two are different
 

@@ -255,6 +255,24 @@ def test_updates_have_the_dtype_of_the_gradients():
     assert_norms(optax.apply_updates(params, updates), [1, 1], 2e-2)
 
 
+def test_steps_are_those_of_each_update():
+    # The state is of other kernels: one step does not get there, fifty do.
+    params = params_with_norms()
+    state_of = jax.tree.map(lambda p: jnp.roll(p, 1, 0)[::-1] ** 3, params)
+    zero = jax.tree.map(jnp.zeros_like, params)
+    for make in (
+        lambda **options: renormalize(optax.sgd(1.0), **options),
+        keep_spectral_norm,
+    ):
+        off = {}
+        for n_steps in (None, 1, 50):
+            tx = make(n_steps=n_steps)
+            new, _ = one_update(tx, params, zero, tx.init(state_of))
+            off[n_steps] = max(abs(norm(k) - 1) for k in kernels_of(new))
+        assert off[None] == off[1] > 5e-3
+        assert off[50] < 1e-3
+
+
 def test_update_without_params_says_what_to_do():
     params = params_with_norms()
     tx = renormalize(optax.sgd(0.02))

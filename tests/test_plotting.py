@@ -72,6 +72,8 @@ def test_lines_are_the_singular_values(report):
     assert figure.get_supxlabel() == "index of the singular value"
     assert figure.get_supylabel() == "singular value"
     assert not figure.legends
+    # Three kernels in two rows of two: the place that is left shows nothing.
+    assert [axes.axison for axes in figure.get_axes()] == [True, True, True, False]
     assert drawn(figure).startswith(b"\x89PNG")
 
 
@@ -151,6 +153,14 @@ def test_history_of_sigma_has_its_error_bar():
     drawn(figure)
 
 
+def test_a_state_that_is_blind_has_no_error_bar():
+    metrics = {"sigma": np.float32(2), "residual": np.float32(np.inf)}
+    figure = plot_history([(step, {"w": metrics}) for step in (0, 1)])
+    (band,) = panels(figure)["w"].collections
+    assert np.all(band.get_paths()[0].vertices[:, 1] == 2)
+    drawn(figure)
+
+
 def test_history_of_another_quantity():
     figure = plot_history(RECORDS, quantity="stable_rank")
     found = panels(figure)
@@ -179,6 +189,10 @@ def test_history_of_spectra(report, doubled):
         (
             lambda report: plot_spectra(report, labels=("a", "b")),
             "need 1, one for each",
+        ),
+        (
+            lambda report: plot_spectra(report, report, labels=("a",)),
+            "got 1 labels; need 2, one for each",
         ),
         (
             lambda report: plot_history(RECORDS, quantity="sigmas"),

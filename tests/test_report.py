@@ -107,6 +107,16 @@ def test_a_kernel_in_double_precision_is_measured_in_it():
     assert norm <= row.upper.value < norm * (1 + 1e-3)
 
 
+def test_a_complex_kernel_is_measured_in_its_own_precision():
+    kernel = designed(9, 6, np.linspace(3, 0.5, 6)) * np.exp(0.3j)
+    norm = np.linalg.norm(kernel, 2)
+    for dtype, rtol in ((np.complex128, 1e-13), (np.complex64, 1e-6)):
+        (row,) = sx.report({"Dense_0": {"kernel": kernel.astype(dtype)}}).rows
+        assert row.dtype == np.dtype(dtype).name
+        np.testing.assert_allclose(row.exact.value, norm, rtol=rtol)
+        assert row.spectrum.dtype == np.finfo(dtype).dtype
+
+
 def test_zero_singular_and_narrow_kernels():
     kernels = {
         "Dense_0": np.zeros((2, 2)),
@@ -198,6 +208,14 @@ def test_the_table_explains_itself(whole, too_large):
     assert cells_of(text)["Dense_0/kernel"][5].startswith("<= ")
 
 
+def test_eight_slices_have_a_line_each_and_nine_one_together():
+    stack = np.float32(RNG.standard_normal((9, 3, 2)))
+    rule = {"w": sx.Matrix(batch_axis=0)}
+    eight, nine = (sx.report({"w": stack[:n]}, kernels=rule) for n in (8, 9))
+    assert [*cells_of(str(eight))] == [f"w[{i}]" for i in range(8)]
+    assert [*cells_of(str(nine))] == ["w, 9 slices"]
+
+
 def test_the_table_shows_what_is_not_finite(odd):
     cells = cells_of(str(odd))
     assert cells["inf/kernel"][2:] == ["not finite"] * 5
@@ -249,6 +267,9 @@ def test_plain_dict_is_json_of_every_number(whole, odd):
     assert len(plain["kernels"]["heads/w"]["condition_number"]) == 3
     plain = json.loads(json.dumps(odd.as_dict(), allow_nan=False))
     assert plain["kernels"]["inf/kernel"]["exact"]["value"] == "nan"
+    assert plain["kernels"]["inf/kernel"]["lower"]["value"] == "nan"
+    lower = plain["kernels"]["many/w"]["lower"]["value"]
+    assert [i for i, value in enumerate(lower) if value == "nan"] == [3]
     assert plain["undecided"].keys() == odd.undecided.keys()
 
 

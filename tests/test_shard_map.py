@@ -17,6 +17,8 @@ from jax.sharding import PartitionSpec as P
 
 import specjax as sx
 import specjax.linen
+from specjax._mesh import names_on_axis
+from specjax._vectors import generic_direction
 from specjax.optax import keep_spectral_norm
 from tests.cases import Own, norm
 from tests.exhaustive import exhaustive
@@ -414,6 +416,9 @@ def test_a_kernel_that_differs_without_a_word_is_refused():
 @pytest.mark.parametrize("spec", [P(), P("a"), P(None, "b")])
 def test_a_spec_that_leaves_out_an_axis_is_refused(spec):
     said = refusal(lambda w: sx.bounds.lower(w, sx.Matrix(spec=spec)), P("a", "b"))
+    assert said.startswith(
+        f"kernel: got float32[{DENSE[0] // 2},{DENSE[1] // 4}] with "
+    )
     missing = {"a", "b"} - set(names_in(spec))
     assert f"differs along the mesh axes {', '.join(sorted(missing))} of" in said
 
@@ -454,6 +459,36 @@ def test_a_state_that_lies_elsewhere_is_refused():
         by_axes = jax.shard_map(use, mesh=mesh, in_specs=(spec, wrong), out_specs=spec)
         with pytest.raises(ValueError, match=r"split as its side of .* over b"):
             jax.jit(by_axes)(params, state)
+
+
+@splits
+def test_a_sigma_that_differs_between_shards_of_one_kernel_is_refused():
+    spec = P("a", "b")
+
+    def use(w, axis):
+        sigma = 1.0 + jax.lax.axis_index(axis)
+        return sx.normalize(w, sigma, sx.Matrix(spec=spec))
+
+    for axis in ("a", "b"):
+        shard = by_hand(functools.partial(use, axis=axis), (spec,), spec)
+        with pytest.raises(ValueError, match=rf"sigma: got .* mesh axes {axis} of"):
+            shard(normal(DENSE)["w"])
+
+
+@pytest.mark.parametrize("spec", [P("a", "b"), P("b"), P(("b", "a"))])
+def test_a_shard_of_a_generic_direction_is_that_of_the_whole(spec):
+    split = tuple(names_on_axis(spec, axis) for axis in (0, 1))
+
+    def use():
+        shape = tuple(
+            n // math.prod({"a": 2, "b": 4}[name] for name in names)
+            for n, names in zip(DENSE, split, strict=True)
+        )
+        return generic_direction(shape, jnp.float32, split)
+
+    got = by_hand(use, (), spec, checked=False)()
+    np.testing.assert_array_equal(got, generic_direction(DENSE, jnp.float32))
+    np.testing.assert_allclose(jnp.linalg.norm(got), 1, rtol=0.1)
 
 
 def test_bounds_refuse_what_an_explicit_mesh_splits():
@@ -535,5 +570,7 @@ def test_specs_of_the_state_are_those_of_the_output_axes():
     assert found["query"]["kernel"]["u"] == P("b", None)
     stack = found["VmapDense_0"]["kernel"]
     assert (stack["u2"], stack["sigma"]) == (P("b", "a"), P("b"))
+    for_all = sx.state_specs(shapes, P(None, "b"))
+    assert for_all["Dense_0"]["kernel"]["u"] == P("b")
     with pytest.raises(ValueError, match="query/kernel: got no spec"):
         sx.state_specs(shapes, {"Dense_0": P(), "VmapDense_0": P()})

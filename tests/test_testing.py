@@ -71,6 +71,16 @@ def test_norms_that_do_not_hold_fail_with_path_and_number(params, options):
         assert_spectral_norms(params, **options)
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e3])
+def test_the_tolerance_is_relative(scale):
+    params = {"Dense_0": {"kernel": np.float64(KERNEL) * scale}}
+    assert_spectral_norms(params, at_most=1.4 * scale, rtol=0.1)
+    assert_spectral_norms(params, equal_to=1.4 * scale, rtol=0.1)
+    for options in ({"at_most": 1.3 * scale}, {"equal_to": 1.3 * scale}):
+        with pytest.raises(AssertionError, match="Dense_0/kernel"):
+            assert_spectral_norms(params, rtol=0.1, **options)
+
+
 def test_a_whole_number_is_a_bound():
     assert_spectral_norms(TREES["dense"], at_most=2)
 

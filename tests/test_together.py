@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import specjax as sx
-from specjax._together import Vectors, together
+from specjax._together import Parts, Vectors, together
 from specjax._turn import turn
 
 N_KERNELS, N_IN, N_OUT = 5, 12, 7
@@ -111,6 +111,17 @@ def test_a_batch_of_vectors_with_zeros_in_them():
         norm = np.linalg.norm(np.float64(layer["kernel"]))
         np.testing.assert_allclose(after[name]["kernel"]["sigma"], norm, rtol=1e-6)
         np.testing.assert_allclose(np.linalg.norm(used[name]["kernel"]), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_batch_in_which_only_one_of_the_arrays_is_not_zero(place):
+    vector = jnp.asarray(np.random.default_rng(0).standard_normal(5), jnp.float32)
+    arrays = [vector if i == place else jnp.zeros(5) for i in range(4)]
+    parts = Parts(lambda *x: jnp.sum(x[place]), lambda total, *x: total * x[place])
+    found = together(parts, [Vectors(tuple(arrays)), Vectors(tuple(arrays))])
+    want = jnp.sum(vector) * vector
+    for got in found:
+        np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
 def test_a_kernel_in_no_batch_has_its_own_function():

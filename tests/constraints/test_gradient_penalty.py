@@ -194,6 +194,11 @@ def test_half_precision_is_summed_in_float32(dtype):
     np.testing.assert_allclose(norms, 960, rtol=1e-2)
     real = jnp.ones((3, 2), dtype)
     assert sc.between(jax.random.key(0), real, real).dtype == dtype
+    # The points are the same in each precision, rounded at the end.
+    one, zero = jnp.ones((64, 1)), jnp.zeros((64, 1))
+    want = sc.between(jax.random.key(0), one, zero).astype(dtype)
+    got = sc.between(jax.random.key(0), one.astype(dtype), zero.astype(dtype))
+    np.testing.assert_array_equal(got, want)
 
 
 def test_vmap_over_critics_and_no_second_compilation():

@@ -126,6 +126,24 @@ def test_evaluation_and_steps_are_those_of_spectral_normalization():
     jax.tree.map(np.testing.assert_array_equal, named, sx.sn_init(split["v"], key=key))
 
 
+def test_bidirectional_evaluation_uses_both_u_as_they_are():
+    draw = jax.random.normal
+    old, new = (
+        {"Conv_0": {"kernel": draw(jax.random.key(i), (3, 3, 4, 8))}} for i in (0, 1)
+    )
+    state = sc.bsn_init(old)
+    got, after = sc.bsn_apply(new, state, update_stats=False, n_steps=3)
+    jax.tree.map(np.testing.assert_array_equal, after, state)
+    w = np.float64(new["Conv_0"]["kernel"])
+    forward, backward = w.reshape(-1, 8), np.moveaxis(w, 2, 3).reshape(-1, 4)
+    seen = [
+        np.linalg.norm(matrix @ np.float64(state[way]["Conv_0"]["kernel"]["u"]))
+        for way, matrix in (("forward", forward), ("backward", backward))
+    ]
+    assert np.mean(seen) < 0.95 * (norm(forward) + norm(backward)) / 2
+    np.testing.assert_allclose(got["Conv_0"]["kernel"], w / np.mean(seen), rtol=1e-4)
+
+
 def test_gains_that_do_not_fit():
     params = {"Dense_0": {"kernel": jnp.ones((2, 3))}}
     split, state = sc.sr_init(params)

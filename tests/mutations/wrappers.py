@@ -1,0 +1,359 @@
+"""Mutations of the wrappers of Linen, NNX and optax."""
+
+from tests.mutations.mutation import Mutation
+
+_LINEN = "tests/test_linen.py"
+_NNX = "tests/test_nnx.py"
+_OPTAX = "tests/test_optax.py"
+_SETS = "tests/constraints/test_optax.py"
+_SCALED = "tests/test_scaled_output.py"
+_NETWORK = "tests/test_scaled_network.py"
+_MEAN = "tests/constraints/test_mean_only.py"
+_CONV = "tests/test_conv.py"
+
+MUTATIONS = (
+    # Linen.
+    Mutation(
+        name="linen-takes-a-step-in-each-call",
+        file="specjax/linen.py",
+        old="applied = (self._once() if update else _call)(apply, params, state)",
+        new="applied = _call(apply, params, state)",
+        killers=(f"{_LINEN}::test_layer_called_twice_is_normalized_once",),
+    ),
+    Mutation(
+        name="linen-sorts-a-mapping",
+        file="specjax/linen.py",
+        old='object.__setattr__(self, "kernels", as_rule(self.kernels))',
+        new="pass",
+        killers=(f"{_LINEN}::test_first_match_wins_under_a_transformation_too",),
+    ),
+    Mutation(
+        name="linen-never-updates-unless-told",
+        file="specjax/linen.py",
+        old="return mutable if update_stats is None else bool(update_stats)",
+        new="return bool(update_stats)",
+        killers=(f"{_LINEN}::test_one_power_step_when_the_collection_is_mutable",),
+    ),
+    Mutation(
+        name="linen-updates-against-the-callers-word",
+        file="specjax/linen.py",
+        old="return mutable if update_stats is None else bool(update_stats)",
+        new="return mutable",
+        killers=(f"{_LINEN}::test_evaluation_uses_u_as_it_is", _LINEN),
+    ),
+    Mutation(
+        name="linen-drops-grad-sigma",
+        file="specjax/linen.py",
+        old="            grad_sigma=self.grad_sigma,\n",
+        new="            grad_sigma=True,\n",
+        killers=(f"{_LINEN}::test_grad_sigma",),
+    ),
+    Mutation(
+        name="linen-writes-to-batch-stats-only",
+        file="specjax/linen.py",
+        old="self.put_variable(self.collection_name, name, entry)",
+        new='self.put_variable("batch_stats", name, entry)',
+        killers=(f"{_LINEN}::test_collection_name",),
+    ),
+    Mutation(
+        name="linen-reads-a-transposed-kernel-as-a-plain-one",
+        file="specjax/linen.py",
+        old="out_axis = -2 if layer.transpose_kernel else -1",
+        new="out_axis = -1",
+        killers=(f"{_LINEN}::test_layer_runs_with_kernels_of_norm_one", _LINEN),
+    ),
+    Mutation(
+        name="linen-counts-no-batch-axes-of-a-dense-general",
+        file="specjax/linen.py",
+        old="return general_kernel(len(layer.batch_dims), n_in, n_out)",
+        new="return general_kernel(0, n_in, n_out)",
+        killers=(f"{_LINEN}::test_layer_runs_with_kernels_of_norm_one", _LINEN),
+    ),
+    Mutation(
+        name="an-attribute-stays-after-the-call",
+        file="specjax/linen.py",
+        old="        object.__setattr__(layer, word, before)\n",
+        new="        pass\n",
+        killers=(_SCALED, f"{_NETWORK}::test_a_layer_that_is_called_twice"),
+    ),
+    # NNX.
+    Mutation(
+        name="nnx-takes-a-step-in-each-call",
+        file="specjax/nnx.py",
+        old="apply = functools.partial(_ONCE.setdefault(self, Once()), apply)",
+        new="pass",
+        killers=(f"{_NNX}::test_layer_called_twice_is_normalized_once",),
+    ),
+    Mutation(
+        name="nnx-starts-in-the-other-mode",
+        file="specjax/nnx.py",
+        old="self.use_running_average = not update_stats",
+        new="self.use_running_average = update_stats",
+        killers=(f"{_NNX}::test_update_stats_of_the_call_and_of_the_constructor",),
+    ),
+    Mutation(
+        name="nnx-keeps-no-state",
+        file="specjax/nnx.py",
+        old="    variable[...] = value\n",
+        new="    pass\n",
+        killers=(f"{_NNX}::test_update_stats_of_the_call_and_of_the_constructor", _NNX),
+    ),
+    Mutation(
+        name="nnx-drops-its-dtype",
+        file="specjax/nnx.py",
+        old="params = cast(applied.params, rule, self.dtype)",
+        new="params = applied.params",
+        killers=(f"{_NNX}::test_dtype_is_that_of_the_kernel_used",),
+    ),
+    Mutation(
+        name="nnx-reads-a-transposed-kernel-as-a-plain-one",
+        file="specjax/nnx.py",
+        old="out_axis = -2 if layer.transpose_kernel else -1",
+        new="out_axis = -1",
+        killers=(f"{_NNX}::test_layer_runs_with_kernels_of_norm_one", _NNX),
+    ),
+    Mutation(
+        name="nnx-checks-no-input-size",
+        file="specjax/nnx.py",
+        old="check_input_size(where, params, state, rule, inputs)",
+        new="pass",
+        killers=(f"{_CONV}::test_another_input_size_is_an_error",),
+    ),
+    # What both share.
+    Mutation(
+        name="products-of-any-two-kernels-are-equal",
+        file="specjax/_scaled_output.py",
+        old="return self._product, id(self._factors)",
+        new="return self._product, 0",
+        killers=(
+            f"{_NETWORK}::test_a_jit_within_is_traced_once_for_layers_that_are_alike",
+            _NETWORK,
+        ),
+    ),
+    Mutation(
+        name="float16-is-scaled-too-late",
+        file="specjax/_scaled_output.py",
+        old=" or least < 100:",
+        new=":",
+        killers=(
+            f"{_SCALED}::test_a_float16_kernel_is_cast_after_it_is_normalized",
+            _SCALED,
+        ),
+    ),
+    Mutation(
+        name="a-scale-is-rounded-to-bfloat16",
+        file="specjax/_scaled_output.py",
+        old="_cast(_cast(y, vector_dtype(y.dtype)) * factor.scale, y.dtype)",
+        new="y * _cast(factor.scale, y.dtype)",
+        killers=(
+            f"{_SCALED}::test_a_scale_between_two_bfloat16_numbers_is_not_rounded",
+        ),
+    ),
+    Mutation(
+        name="a-mask-is-no-reason",
+        file="specjax/_scaled_output.py",
+        old='for w in ("mask", f"{word}_cls"))',
+        new='for w in (f"{word}_cls",))',
+        killers=(f"{_SCALED}::test_a_mask_stays",),
+    ),
+    Mutation(
+        name="a-slice-of-a-stack-is-scaled-as-one",
+        file="specjax/_scaled_output.py",
+        old="if f.normalized is kernel and not f.scale.ndim)",
+        new="if f.normalized is kernel)",
+        killers=(f"{_SCALED}::test_a_kernel_that_is_normalized_in_slices",),
+    ),
+    Mutation(
+        name="once-forgets-the-params",
+        file="specjax/_once.py",
+        old="self._left = jax.tree.leaves((params, self._result.state))",
+        new="self._left = jax.tree.leaves((self._result.params, self._result.state))",
+        killers=(f"{_LINEN}::test_layer_called_twice_is_normalized_once",),
+    ),
+    Mutation(
+        name="once-looks-at-the-state-alone",
+        file="specjax/_once.py",
+        old="    leaves = jax.tree.leaves(now)\n"
+        "    return left is not None and [*map(id, left)] == [*map(id, leaves)]",
+        new="    leaves = jax.tree.leaves(now[1])\n"
+        "    return left is not None and "
+        "[*map(id, left[-len(leaves) :])] == [*map(id, leaves)]",
+        killers=(
+            f"{_NNX}::test_kernel_that_changes_between_two_calls_is_normalized_anew",
+        ),
+    ),
+    Mutation(
+        name="channels-of-an-operator-are-a-spatial-axis",
+        file="specjax/_layers.py",
+        old="tuple(inputs[-n_spatial - 1 : -1])",
+        new="tuple(inputs[-n_spatial:])",
+        killers=(f"{_CONV}::test_linen_wrapper_reads_the_geometry_off_the_layer",),
+    ),
+    Mutation(
+        name="the-dilation-of-a-layer-is-not-read",
+        file="specjax/_layers.py",
+        old='        "rhs_dilation": _plain(layer.kernel_dilation),\n',
+        new="",
+        killers=(f"{_CONV}::test_linen_wrapper_reads_the_geometry_off_the_layer",),
+    ),
+    Mutation(
+        name="the-dilation-of-an-input-is-not-read",
+        file="specjax/_layers.py",
+        old='        words["lhs_dilation"] = _plain(layer.input_dilation)\n',
+        new="",
+        killers=(f"{_CONV}::test_linen_wrapper_reads_the_geometry_off_the_layer",),
+    ),
+    Mutation(
+        name="a-letter-of-an-einsum-in-the-output-is-an-input",
+        file="specjax/_layers.py",
+        old="in_axis = tuple(sides.get((True, False), ()))",
+        new="in_axis = tuple(sides.get((True, False), ())[:1])",
+        killers=(
+            f"{_LINEN}::test_layer_runs_with_kernels_of_norm_one",
+            "tests/test_messages.py",
+        ),
+    ),
+    Mutation(
+        name="options-drop-the-cap-of-fuse",
+        file="specjax/_with_options.py",
+        old="return sn_fuse(params, state, kernels=kernels, bound=bound, cap=cap, norm=norm)",
+        new="return sn_fuse(params, state, kernels=kernels, bound=bound, norm=norm)",
+        killers=(
+            "tests/test_contract.py::test_n11_fuse_with_a_cap_leaves_a_kernel_below_the_bound",
+            "specjax/_with_options.py",
+        ),
+    ),
+    Mutation(
+        name="options-drop-the-key-of-init",
+        file="specjax/_with_options.py",
+        old="return sn_init(params, kernels=kernels, key=key)",
+        new="return sn_init(params, kernels=kernels)",
+        killers=(
+            "tests/test_contract.py::test_init_with_a_key_starts_elsewhere_and_ends_at_the_same_sigma",
+        ),
+    ),
+    # Mean-only batch normalization.
+    Mutation(
+        name="a-derivative-through-the-running-mean",
+        file="specjax/constraints/_mean_only.py",
+        old="after = lax.stop_gradient(jnp.where(jnp.isfinite(mean), kept, running))",
+        new="after = jnp.where(jnp.isfinite(mean), kept, running)",
+        killers=(f"{_MEAN}::test_the_derivative_passes_through_the_mean", _MEAN),
+    ),
+    Mutation(
+        name="a-mean-that-is-not-finite-is-kept",
+        file="specjax/constraints/_mean_only.py",
+        old="jnp.where(jnp.isfinite(mean), kept, running)",
+        new="kept",
+        killers=(f"{_MEAN}::test_a_mean_that_is_not_finite_shows_and_is_not_kept",),
+    ),
+    Mutation(
+        name="the-momentum-of-linen-is-the-default",
+        file="specjax/_linen_mean_only.py",
+        old="            momentum=self.momentum,\n",
+        new="            momentum=0.99,\n",
+        killers=(f"{_MEAN}::test_linen_carries_what_flax_does",),
+    ),
+    Mutation(
+        name="the-mean-of-linen-moves-in-init",
+        file="specjax/_linen_mean_only.py",
+        old="if not use_running_average and not self.is_initializing():",
+        new="if not use_running_average:",
+        killers=(
+            f"{_MEAN}::test_linen_carries_what_flax_does",
+            f"{_MEAN}::test_linen_bias_dtype_and_modes",
+        ),
+    ),
+    Mutation(
+        name="the-mean-of-nnx-moves-in-evaluation",
+        file="specjax/_nnx_mean_only.py",
+        old="        if not use_running_average:\n            self.mean",
+        new="        if True:\n            self.mean",
+        killers=(f"{_MEAN}::test_nnx_carries_what_flax_does",),
+    ),
+    Mutation(
+        name="the-features-of-nnx-are-last",
+        file="specjax/_nnx_mean_only.py",
+        old="            axis=self.axis,\n",
+        new="            axis=-1,\n",
+        killers=(f"{_MEAN}::test_nnx_over_devices_bias_and_axis",),
+    ),
+    # optax.
+    Mutation(
+        name="an-update-of-no-kernel-becomes-a-difference",
+        file="specjax/optax/_difference.py",
+        old="if update is None or target is after:",
+        new="if update is None:",
+        killers=(
+            f"{_OPTAX}::test_what_is_no_kernel_has_the_inner_optimizers_update_bit_for_bit",
+        ),
+    ),
+    Mutation(
+        name="an-update-in-the-dtype-of-the-params",
+        file="specjax/optax/_difference.py",
+        old="return (target - before).astype(update.dtype)",
+        new="return target - before",
+        killers=(f"{_OPTAX}::test_updates_have_the_dtype_of_the_gradients",),
+    ),
+    Mutation(
+        name="an-update-from-after-the-step",
+        file="specjax/optax/_difference.py",
+        old="return (target - before).astype(update.dtype)",
+        new="return (target - after).astype(update.dtype)",
+        killers=(
+            f"{_OPTAX}::test_alone_it_projects",
+            f"{_OPTAX}::test_update_is_that_of_the_inner_one_and_then_on_the_bound",
+        ),
+    ),
+    Mutation(
+        name="an-optimizer-carries-its-first-state",
+        file="specjax/optax/_renormalize.py",
+        old="return updates, KeepSpectralNormState(carried)",
+        new="return updates, KeepSpectralNormState(state.power_iteration)",
+        killers=(f"{_OPTAX}::test_training_stays_on_the_bound", _OPTAX),
+    ),
+    Mutation(
+        name="an-optimizer-drops-its-cap",
+        file="specjax/optax/_renormalize.py",
+        old="keep = keep_spectral_norm(kernels=kernels, bound=bound, cap=cap, n_steps=n_steps)",
+        new="keep = keep_spectral_norm(kernels=kernels, bound=bound, n_steps=n_steps)",
+        killers=(
+            f"{_OPTAX}::test_update_is_that_of_the_inner_one_and_then_on_the_bound",
+        ),
+    ),
+    Mutation(
+        name="an-optimizer-drops-its-steps",
+        file="specjax/optax/_renormalize.py",
+        old="n_steps=1 if n_steps is None else n_steps,",
+        new="n_steps=1,",
+        killers=(f"{_OPTAX}::test_steps_are_those_of_each_update",),
+    ),
+    Mutation(
+        name="a-projection-may-change-a-dtype",
+        file="specjax/optax/_project.py",
+        old="(old.shape, old.dtype) != (new.shape, new.dtype)",
+        new="old.shape != new.shape",
+        killers=(f"{_SETS}::test_errors",),
+    ),
+    Mutation(
+        name="a-projection-drops-its-options",
+        file="specjax/optax/_project.py",
+        old="return projection(params, **options)",
+        new="return projection(params)",
+        killers=(f"{_SETS}::test_the_params_after_the_update_are_projected",),
+    ),
+    Mutation(
+        name="clipping-on-one-side",
+        file="specjax/optax/_clip.py",
+        old="least = {path: -high for path, high in most.items()}",
+        new="least = {path: -100 * high for path, high in most.items()}",
+        killers=(f"{_SETS}::test_clipping_is_optax_box",),
+    ),
+    Mutation(
+        name="complex-kernels-may-be-clipped",
+        file="specjax/optax/_clip.py",
+        old="if not jnp.issubdtype(leaf.dtype, jnp.floating)",
+        new="if not jnp.issubdtype(leaf.dtype, jnp.inexact)",
+        killers=(f"{_SETS}::test_errors",),
+    ),
+)
