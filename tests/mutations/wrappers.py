@@ -87,8 +87,8 @@ MUTATIONS = (
     Mutation(
         name="nnx-starts-in-the-other-mode",
         file="specjax/nnx.py",
-        old="self.use_running_average = not update_stats",
-        new="self.use_running_average = update_stats",
+        old="self.use_running_average: bool = not update_stats",
+        new="self.use_running_average: bool = update_stats",
         killers=(f"{_NNX}::test_update_stats_of_the_call_and_of_the_constructor",),
     ),
     Mutation(
