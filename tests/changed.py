@@ -19,8 +19,8 @@ OTHERS = {
     "tests/mutations/*": ("tests/test_mutations.py",),
     "specjax/_*.py": ("tests/test_arrows.py", "tests/test_contract.py"),
     "specjax/*": ("tests/test_arrows.py",),
-    "examples/gan/*": ("tests/examples/test_gan_train.py",),
     "examples/study/*": ("tests/examples/test_study_records.py",),
+    "examples/*": ("tests/examples/test_gan_train.py",),
     "*.md": ("tests/test_pages.py",),
 }
 # Of the contract only some kernels: a matrix, several sides, a stack.
