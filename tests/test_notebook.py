@@ -65,8 +65,9 @@ def shown(folder):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ours.items():
             patch.setenv(name, value)
+        patch.delenv("JUPYTER_PATH", raising=False)  # kernels of another Python
         client = nbclient.NotebookClient(
-            notebook, timeout=300, kernel_name="python3", store_widget_state=False
+            notebook, timeout=300, startup_timeout=300, kernel_name="python3"
         )
         client.execute(cwd=str(folder), env=os.environ)
     return dict(zip(CELLS, (cell["outputs"] for cell in cells[1:]), strict=True))
