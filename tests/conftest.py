@@ -30,11 +30,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Sets what jax reads when it is imported."""
     if _on_gpu(config):
         return
+    import threadpoolctl
+
     # Else an installed libtpu, which tests/tpu compiles with, looks for its TPU.
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["XLA_FLAGS"] = " ".join(_FLAGS)
-    # One BLAS thread: the SVDs are small, and pytest-xdist has the other cores.
+    # One BLAS thread: the SVDs are small, and two threads take ten times the CPU time.
+    # NumPy's own is there by now, with a plugin of jaxtyping.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    threadpoolctl.threadpool_limits(1, user_api="blas")
     # A second run finds the first one's programs. Set the variable for another folder.
     cache = str(config.rootpath / ".jax_cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
