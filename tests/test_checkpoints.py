@@ -257,7 +257,13 @@ FOREIGN = {
     "json": (b'{"params": {}}', "an unknown kind of file"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(50), "an unknown kind of file"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(50), "an unknown kind of file"),
-    "pickle": (pickle.dumps({"kernel": [1.0]}), "a pickle, which can run code"),
+    **{
+        f"pickle {i}": (
+            pickle.dumps({"kernel": [1.0]}, i),
+            "a pickle, which can run code",
+        )
+        for i in range(2, pickle.HIGHEST_PROTOCOL + 1)
+    },
     "npy": (npy_of(np.ones((2, 2))), "an unknown kind of file"),
     "zip": (npz_of(notes__txt="a"), "a zip archive with other things than numpy"),
     "npz with text": (npz_of(kernel__npy="a"), "an npz with pickled objects"),

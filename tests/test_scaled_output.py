@@ -17,6 +17,8 @@ import specjax as sx
 from benchmarks.accuracy.passes import writes
 from specjax import linen as sx_linen
 from specjax import nnx as sx_nnx
+from specjax._scaled_output import WhereGiven
+from specjax._spectral_norm import Factor
 from tests.cases import designed, enable_x64
 
 KEY = jax.random.key(0)
@@ -314,3 +316,15 @@ def test_two_sizes_of_input_in_one_pass_meet_one_kernel():
     assert u.shape == (32,)
     (y, z), _ = model.apply(held, x, more, mutable=["batch_stats"])
     assert_near(y, z[:2], 1e-6)
+
+
+def test_a_product_is_equal_to_one_of_the_same_word_and_the_same_kernels():
+    # What is traced for one kernel's scale must not be found for another's.
+    factors, others = ([Factor(*jnp.ones((3, 2)))] for _ in range(2))
+    product = WhereGiven("dot_general", factors)
+    same = WhereGiven("dot_general", factors)
+    assert product == same
+    assert hash(product) == hash(same)
+    assert product != WhereGiven("dot_general", others)
+    assert product != WhereGiven("conv_general_dilated", factors)
+    assert product != jax.lax.dot_general
