@@ -80,12 +80,16 @@ def test_no_matrix_is_above_its_bound(shape, n):
         assert np.all(bound <= true * 1.0001 * min(shape) ** 0.5), method
 
 
-def test_the_frobenius_norm_and_aol_are_what_they_say():
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_the_frobenius_norm_and_aol_are_what_they_say(dtype):
     matrix = np.random.default_rng(1).standard_normal((24, 17))
-    kernel = jnp.asarray(matrix, jnp.float32)
+    if dtype == "complex64":
+        matrix = matrix + 1j * np.random.default_rng(2).standard_normal((24, 17))
+    kernel = jnp.asarray(matrix, dtype)
     got = bounds.upper(kernel, method="frobenius").value
     np.testing.assert_allclose(got, np.linalg.norm(matrix), rtol=1e-5)
-    rows = min(np.abs(g).sum(1).max() for g in (matrix @ matrix.T, matrix.T @ matrix))
+    adjoint = matrix.conj().T
+    rows = min(np.abs(g).sum(1).max() for g in (matrix @ adjoint, adjoint @ matrix))
     got = bounds.upper(kernel, method="aol").value
     np.testing.assert_allclose(got, rows**0.5, rtol=1e-4)
 

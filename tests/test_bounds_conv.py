@@ -220,6 +220,27 @@ def test_the_fantastic_four_and_aol_are_what_they_say():
     np.testing.assert_allclose(got, min(sums) ** 0.5, rtol=1e-3)
 
 
+def test_the_frobenius_norm_of_an_operator_is_reached_by_a_box():
+    # All taps add up, in the constant image.
+    for padding, n in (("CIRCULAR", 3), ("CIRCULAR", 5), ("SAME", 3)):
+        linear_map, box = sx.Conv((8, 8), padding=padding), jnp.ones((n, n, 1, 1))
+        bound = bounds.upper(box, linear_map, method="frobenius").value
+        assert n**2 <= bound <= n**2 * 1.00001
+
+
+@pytest.mark.parametrize("channels", [(1, 8), (8, 1)])
+def test_the_least_reshape_may_have_the_whole_window_on_one_side(channels):
+    kernel = np.random.default_rng(7).standard_normal((9, *channels))
+    sides = kernel.reshape(-1, channels[1]), np.swapaxes(kernel, 0, 1).reshape(
+        channels[0], -1
+    )  # fmt: skip
+    norms = [np.linalg.norm(matrix, 2) for matrix in sides]
+    assert min(norms) < 0.9 * max(norms)
+    array = jnp.asarray(kernel, jnp.float32)
+    got = bounds.upper(array, sx.Conv((20,)), method="fantastic_four").value
+    np.testing.assert_allclose(got, 3 * min(norms), rtol=1e-3)
+
+
 def test_complex_kernels_need_both_halves_of_the_spectrum():
     # All of its energy is at one frequency, whose mirror image is empty.
     wave = np.exp(2j * np.pi * np.arange(3) / 6)[:, None, None]

@@ -1,6 +1,7 @@
 """Runs the mutations and says which survive: `python -m tests.mutations [NAME ...]`."""
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -17,6 +18,8 @@ from tests.mutations.verdict import verdict_of
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the leg and returns its exit code: 1 for a survivor or a wrong flag."""
     options = _parser().parse_args(arguments)
+    # Else what is terminated would leave its children running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     table = [*TABLE, *CHECKS]
     by_name = {mutation.name: mutation for mutation in table}
     unknown = [name for name in options.names if name not in by_name]

@@ -6,8 +6,10 @@ the tree as it is. Controls also fill the cache of compiled programs: most progr
 a mutated tree are those of the tree.
 """
 
+import importlib.metadata
 import json
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +29,10 @@ _SHARED = (
 )
 # The default of pytest leaves these out, too.
 _EXHAUSTIVE = ("-m", "exhaustive and not gpu and not soak and not bench")
+
+
+# Of these a file of outcomes is believed; what else has been may be the machine's.
+_ANSWERS = ("PASSED", "FAILED", "NONE")
 
 
 class Job(NamedTuple):
@@ -74,7 +80,9 @@ def _job(
         arguments = (*_EXHAUSTIVE, *files)
     package = [path for path in tracked_files() if path.startswith("specjax/")]
     shared = [path for path in _SHARED if (ROOT / path).exists()]
-    key = digest([*package, *shared, *files], arguments, mutation and mutation[1:4])
+    versions = [sys.version, *map(importlib.metadata.version, ("jax", "flax", "optax"))]
+    words = arguments, mutation and mutation[1:4], versions
+    key = digest([*package, *shared, *files], words)
     return Job(f"{name} ({form})", key, arguments, mutation)
 
 
@@ -102,7 +110,8 @@ class Leg:
         waiting, running = [], {}
         for job in jobs:
             kept = self.kept.get(job.name)
-            if kept is not None and kept["key"] == job.key:
+            answered = kept is not None and kept["outcome"]["status"] in _ANSWERS
+            if answered and kept["key"] == job.key:
                 yield job, child.Outcome(**kept["outcome"])
             else:
                 waiting.append(job)

@@ -1,12 +1,32 @@
 """All mutations."""
 
-from tests.mutations import bounds, constraints, core, tools, wrappers
+from tests.mutations import (
+    bounds,
+    certificates,
+    checkpoints,
+    linear_maps,
+    optimizers,
+    penalties,
+    power_step,
+    projections,
+    reports,
+    rules,
+    split_kernels,
+    wrappers,
+)
 from tests.mutations.mutation import Mutation
 
 TABLE: tuple[Mutation, ...] = (
-    *core.MUTATIONS,
+    *power_step.MUTATIONS,
+    *linear_maps.MUTATIONS,
+    *rules.MUTATIONS,
     *bounds.MUTATIONS,
+    *certificates.MUTATIONS,
     *wrappers.MUTATIONS,
-    *constraints.MUTATIONS,
-    *tools.MUTATIONS,
+    *optimizers.MUTATIONS,
+    *projections.MUTATIONS,
+    *penalties.MUTATIONS,
+    *split_kernels.MUTATIONS,
+    *checkpoints.MUTATIONS,
+    *reports.MUTATIONS,
 )

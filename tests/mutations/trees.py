@@ -1,5 +1,6 @@
 """Copies of the working tree, in which files are mutated, and digests of files."""
 
+import functools
 import hashlib
 import shutil
 import subprocess
@@ -11,8 +12,9 @@ from tests.mutations.mutation import ROOT
 _SKIPPED = {"__pycache__", "runs", "build", "dist"}
 
 
-def tracked_files() -> list[str]:
-    """Returns the files of the working tree that git knows or would take.
+@functools.cache
+def tracked_files() -> tuple[str, ...]:
+    """Returns the files of the working tree that git knows or would take, once asked.
 
     Where there is no repository (an sdist), all but hidden and generated ones.
     """
@@ -34,7 +36,7 @@ def tracked_files() -> list[str]:
             for path in paths
             if not any(part.startswith(".") or part in _SKIPPED for part in path.parts)
         ]
-    return sorted(name for name in set(names) if (ROOT / name).is_file())
+    return tuple(sorted(name for name in set(names) if (ROOT / name).is_file()))
 
 
 def copy_tree(target: Path) -> None:

@@ -1,15 +1,12 @@
-"""Mutations of the wrappers of Linen, NNX and optax."""
+"""Mutations of the wrappers of Linen and NNX."""
 
 from tests.mutations.mutation import Mutation
 
-_LINEN = "tests/test_linen.py"
-_NNX = "tests/test_nnx.py"
-_OPTAX = "tests/test_optax.py"
-_SETS = "tests/constraints/test_optax.py"
-_SCALED = "tests/test_scaled_output.py"
-_NETWORK = "tests/test_scaled_network.py"
-_MEAN = "tests/constraints/test_mean_only.py"
 _CONV = "tests/test_conv.py"
+_LINEN = "tests/test_linen.py"
+_NETWORK = "tests/test_scaled_network.py"
+_NNX = "tests/test_nnx.py"
+_SCALED = "tests/test_scaled_output.py"
 
 MUTATIONS = (
     # Linen.
@@ -231,129 +228,5 @@ MUTATIONS = (
         killers=(
             "tests/test_contract.py::test_init_with_a_key_starts_elsewhere_and_ends_at_the_same_sigma",
         ),
-    ),
-    # Mean-only batch normalization.
-    Mutation(
-        name="a-derivative-through-the-running-mean",
-        file="specjax/constraints/_mean_only.py",
-        old="after = lax.stop_gradient(jnp.where(jnp.isfinite(mean), kept, running))",
-        new="after = jnp.where(jnp.isfinite(mean), kept, running)",
-        killers=(f"{_MEAN}::test_the_derivative_passes_through_the_mean", _MEAN),
-    ),
-    Mutation(
-        name="a-mean-that-is-not-finite-is-kept",
-        file="specjax/constraints/_mean_only.py",
-        old="jnp.where(jnp.isfinite(mean), kept, running)",
-        new="kept",
-        killers=(f"{_MEAN}::test_a_mean_that_is_not_finite_shows_and_is_not_kept",),
-    ),
-    Mutation(
-        name="the-momentum-of-linen-is-the-default",
-        file="specjax/_linen_mean_only.py",
-        old="            momentum=self.momentum,\n",
-        new="            momentum=0.99,\n",
-        killers=(f"{_MEAN}::test_linen_carries_what_flax_does",),
-    ),
-    Mutation(
-        name="the-mean-of-linen-moves-in-init",
-        file="specjax/_linen_mean_only.py",
-        old="if not use_running_average and not self.is_initializing():",
-        new="if not use_running_average:",
-        killers=(
-            f"{_MEAN}::test_linen_carries_what_flax_does",
-            f"{_MEAN}::test_linen_bias_dtype_and_modes",
-        ),
-    ),
-    Mutation(
-        name="the-mean-of-nnx-moves-in-evaluation",
-        file="specjax/_nnx_mean_only.py",
-        old="        if not use_running_average:\n            self.mean",
-        new="        if True:\n            self.mean",
-        killers=(f"{_MEAN}::test_nnx_carries_what_flax_does",),
-    ),
-    Mutation(
-        name="the-features-of-nnx-are-last",
-        file="specjax/_nnx_mean_only.py",
-        old="            axis=self.axis,\n",
-        new="            axis=-1,\n",
-        killers=(f"{_MEAN}::test_nnx_over_devices_bias_and_axis",),
-    ),
-    # optax.
-    Mutation(
-        name="an-update-of-no-kernel-becomes-a-difference",
-        file="specjax/optax/_difference.py",
-        old="if update is None or target is after:",
-        new="if update is None:",
-        killers=(
-            f"{_OPTAX}::test_what_is_no_kernel_has_the_inner_optimizers_update_bit_for_bit",
-        ),
-    ),
-    Mutation(
-        name="an-update-in-the-dtype-of-the-params",
-        file="specjax/optax/_difference.py",
-        old="return (target - before).astype(update.dtype)",
-        new="return target - before",
-        killers=(f"{_OPTAX}::test_updates_have_the_dtype_of_the_gradients",),
-    ),
-    Mutation(
-        name="an-update-from-after-the-step",
-        file="specjax/optax/_difference.py",
-        old="return (target - before).astype(update.dtype)",
-        new="return (target - after).astype(update.dtype)",
-        killers=(
-            f"{_OPTAX}::test_alone_it_projects",
-            f"{_OPTAX}::test_update_is_that_of_the_inner_one_and_then_on_the_bound",
-        ),
-    ),
-    Mutation(
-        name="an-optimizer-carries-its-first-state",
-        file="specjax/optax/_renormalize.py",
-        old="return updates, KeepSpectralNormState(carried)",
-        new="return updates, KeepSpectralNormState(state.power_iteration)",
-        killers=(f"{_OPTAX}::test_training_stays_on_the_bound", _OPTAX),
-    ),
-    Mutation(
-        name="an-optimizer-drops-its-cap",
-        file="specjax/optax/_renormalize.py",
-        old="keep = keep_spectral_norm(kernels=kernels, bound=bound, cap=cap, n_steps=n_steps)",
-        new="keep = keep_spectral_norm(kernels=kernels, bound=bound, n_steps=n_steps)",
-        killers=(
-            f"{_OPTAX}::test_update_is_that_of_the_inner_one_and_then_on_the_bound",
-        ),
-    ),
-    Mutation(
-        name="an-optimizer-drops-its-steps",
-        file="specjax/optax/_renormalize.py",
-        old="n_steps=1 if n_steps is None else n_steps,",
-        new="n_steps=1,",
-        killers=(f"{_OPTAX}::test_steps_are_those_of_each_update",),
-    ),
-    Mutation(
-        name="a-projection-may-change-a-dtype",
-        file="specjax/optax/_project.py",
-        old="(old.shape, old.dtype) != (new.shape, new.dtype)",
-        new="old.shape != new.shape",
-        killers=(f"{_SETS}::test_errors",),
-    ),
-    Mutation(
-        name="a-projection-drops-its-options",
-        file="specjax/optax/_project.py",
-        old="return projection(params, **options)",
-        new="return projection(params)",
-        killers=(f"{_SETS}::test_the_params_after_the_update_are_projected",),
-    ),
-    Mutation(
-        name="clipping-on-one-side",
-        file="specjax/optax/_clip.py",
-        old="least = {path: -high for path, high in most.items()}",
-        new="least = {path: -100 * high for path, high in most.items()}",
-        killers=(f"{_SETS}::test_clipping_is_optax_box",),
-    ),
-    Mutation(
-        name="complex-kernels-may-be-clipped",
-        file="specjax/optax/_clip.py",
-        old="if not jnp.issubdtype(leaf.dtype, jnp.floating)",
-        new="if not jnp.issubdtype(leaf.dtype, jnp.inexact)",
-        killers=(f"{_SETS}::test_errors",),
     ),
 )
