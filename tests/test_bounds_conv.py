@@ -66,7 +66,7 @@ def case(name):
     return geometry.conv, jnp.asarray(kernel, jnp.float32), values
 
 
-# One of each way to the norm; upper bounds of drawn geometries are in test_bounds_geometry.
+# One of each way to the norm. Of drawn geometries see test_bounds_geometry.
 FAST = ["circular strides", "transposed circular flipped", "patches", "circular groups"]
 FAST += ["reflect", "strides", "groups", "causal", "more padding than window"]
 
