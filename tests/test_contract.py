@@ -31,8 +31,13 @@ BY_NAME = {case.name: case for case in CASES}
 # For what does not depend on the map: one matrix, several sides, a stack, a box.
 some_cases = pytest.mark.parametrize(
     "case",
-    [BY_NAME[name] for name in ("dense", "attention", "vmap_stack", "boxed")],
+    [BY_NAME[name] for name in ("dense", "attention", "experts", "boxed")],
     ids=lambda case: case.name,
+)
+# For what costs a program of its own and depends on the sides alone.
+few_cases = pytest.mark.parametrize(
+    "case",
+    sampled(CASES, ["dense", "attention", "experts"], name=lambda case: case.name),
 )
 
 
@@ -448,7 +453,7 @@ def test_n7_gradient_is_orthogonal_to_the_kernel_at_a_cold_u(case):
         np.testing.assert_allclose(inner / size, 0.0, atol=1e-6, err_msg=path)
 
 
-@every_case
+@few_cases
 def test_n7_forward_mode_agrees_with_reverse_mode(case):
     sn, params = functions(case), case.make()
     state = sn.init(params)
@@ -544,7 +549,7 @@ DTYPES = {"float32": 1e-5, "bfloat16": 1e-2, "float16": 2e-3}
 
 
 @pytest.mark.parametrize("dtype", sampled(["float32", "bfloat16"], ["bfloat16"]))
-@every_case
+@few_cases
 def test_n8_result_in_the_kernels_dtype_state_in_float32(case, dtype):
     assert_dtypes(case, dtype)
 
@@ -736,7 +741,7 @@ def test_n9_the_count_of_compilations_counts():
     assert compiled
 
 
-@every_case
+@few_cases
 def test_n9_transformations_give_what_the_plain_call_gives(case):
     sn, params = functions(case), case.make()
     state = sn.init(params)
@@ -755,7 +760,7 @@ def test_n9_transformations_give_what_the_plain_call_gives(case):
     assert_norms(case, jax.tree.map(lambda x: x[1], got))
 
 
-@every_case
+@few_cases
 def test_n9_scan_carries_the_state(case):
     sn, params = functions(case), case.make()
     state = sn.init(params)
@@ -770,7 +775,7 @@ def test_n9_scan_carries_the_state(case):
     chex.assert_trees_all_close(after, state, rtol=1e-5, atol=1e-6)
 
 
-@every_case
+@few_cases
 def test_n9_pmap_gives_every_replica_the_same_bits(case):
     sn, params = functions(case), case.make()
     state = sn.init(params)

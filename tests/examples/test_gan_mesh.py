@@ -96,7 +96,8 @@ def test_the_first_losses_in_float32():
             np.testing.assert_allclose(line[name], want[name], rtol=1e-5)
 
 
-@pytest.mark.parametrize("words", sampled(MESHES, MESHES[1:]))
+@exhaustive
+@pytest.mark.parametrize("words", MESHES)
 def test_kernels_are_split_and_stay_split(words: str):
     """The shardings after six steps are the declared ones, and those before."""
     mesh, (state, _) = make_mesh(words), train(words, 6, 32)
