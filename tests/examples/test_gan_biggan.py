@@ -25,7 +25,10 @@ from tests.examples.gan_by_hand import (
     kernels_of,
     values,
 )
+from tests.exhaustive import exhaustive
 
+# All need its step, which compiles for long: that of SN-GAN's networks runs by default.
+pytestmark = exhaustive
 CONFIG = config_of("sn", network="biggan", loss="hinge", activation="relu")
 Step = tuple[TrainState, TrainState, dict[str, Any]]
 
