@@ -228,6 +228,8 @@ drawn_again = functools.partial(
 @example(Geometry((3,), (3,), (1,), padding="REFLECT", n_out=2))
 @example(Geometry((1,), (4,), (4,), padding="CIRCULAR"))
 @example(Geometry((4,), (3,), (2,), padding="CAUSAL"))
+@example(Geometry((2,), (1,), (1,), padding=((1, -2),), transposed=True))
+@example(Geometry((3,), (2,), (2,), padding=((-1, -2),), transposed=True))
 @given(geometries())
 @drawn_again(max_examples=200)
 def test_a_circle_contains_every_geometry(geometry):

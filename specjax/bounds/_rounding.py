@@ -12,6 +12,8 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Inexact, Real
 
+from specjax._mesh import Names
+
 
 def gamma(n: int, dtype: DTypeLike) -> float:
     """Returns Higham's ``n u / (1 - n u)``: n roundings are off by at most this.
@@ -36,13 +38,22 @@ def blocks(n: int) -> tuple[int, int, int]:
     return -(-n_blocks // per_group), per_group, length
 
 
-def power_of_two(array: Inexact[Array, " ..."]) -> Real[Array, ""]:
+def power_of_two(
+    array: Inexact[Array, " ..."],
+    axes: tuple[int, ...] | None = None,
+    over: Names = (),
+) -> Real[Array, " ..."]:
     """Returns a power of two f for which the largest entry of array / f is 1 to 2.
+
+    One for all entries, or with `axes` one for all along these axes, which stay; `over`
+    are mesh axes over which the array is split by hand.
 
     To divide by it is exact, and keeps squares and their sums in range. It is 1 where
     the largest entry has no such f: zero, below the smallest normal number, not finite.
     """
-    largest = lax.stop_gradient(jnp.max(jnp.abs(array)))
+    largest = jnp.max(jnp.abs(array), axis=axes, keepdims=axes is not None)
+    largest = lax.stop_gradient(largest)
+    largest = lax.pmax(largest, over) if over else largest
     info = jnp.finfo(largest.dtype)
     # The exponent alone is left of a number whose mantissa is shifted out. Not frexp,
     # whose exponent jax 0.12 gives no place on an explicit mesh.

@@ -23,7 +23,7 @@ from specjax._kernels import Kernels, flax_kernels
 from specjax._linear_map import Matrix
 from specjax._options import check_options
 from specjax._rescale import scaled
-from specjax.bounds import lower
+from specjax.bounds._lower import ritz_value
 from specjax.constraints._matrices import each_kernel, of_matrices
 from specjax.constraints._polar import product
 
@@ -128,7 +128,7 @@ def soft_cap_strength(
 
 
 def _divided_down(kernel: Array, largest: float, linear_map: Matrix) -> Array:
-    norm = lax.stop_gradient(lower(kernel, linear_map, n_steps=8).value)
+    norm = lax.stop_gradient(ritz_value(kernel, linear_map=linear_map, n_steps=8))
     above = jnp.isfinite(norm) & (norm > largest)
     factor = jnp.where(above, largest / jnp.where(above, norm, 1), 1)
     return scaled(kernel, factor, linear_map)

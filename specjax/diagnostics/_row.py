@@ -16,6 +16,7 @@ from specjax._conv import Conv
 from specjax._errors import TooLargeError
 from specjax._linear_map import LinearMap, Matrix
 from specjax._one_kernel import init_one
+from specjax.bounds._lower import proved, scaled_to_one
 from specjax.diagnostics._frobenius import frobenius
 
 # A Gram iteration has no SVD to wait for: it may take the memory of so many matrices.
@@ -71,14 +72,15 @@ def _make_row(path: str, kernel: Array, linear_map: LinearMap, max_bytes: int) -
         upper = _upper(kernel, linear_map, max_bytes)
     within = tuple(a for a in range(kernel.ndim) if a not in linear_map.batch_axis)
     finite = np.asarray(jnp.all(jnp.isfinite(kernel), axis=within))
+    lower = _lower(kernel, linear_map, finite)
     row = Row(
         path=path,
         shape=kernel.shape,
         dtype=kernel.dtype.name,
         linear_map=linear_map,
         finite=finite,
-        lower=_lower(kernel, linear_map, finite),
-        exact=exact and _in_numpy(exact),
+        lower=lower,
+        exact=exact and upper and _between(lower, exact, upper),
         upper=upper and _in_numpy(upper),
         spectrum=None,
         stable_rank=None,
@@ -118,10 +120,18 @@ def _upper(kernel: Array, linear_map: LinearMap, max_bytes: int) -> bounds.Norm:
 
 
 def _lower(kernel: Array, linear_map: LinearMap, finite: np.ndarray) -> bounds.Norm:
-    """Returns `bounds.lower`, by the program that `sn_init` has compiled already."""
-    sigma = np.asarray(init_one(kernel, None, linear_map=linear_map).sigma)
+    """Returns `bounds.lower`, of the u that `sn_init` has a compiled program for."""
+    near_one = scaled_to_one(kernel, linear_map)
+    u = init_one(near_one, None, linear_map=linear_map).u
+    value = np.where(finite, proved(kernel, u, linear_map), np.nan)
     of = "operator" if isinstance(linear_map, Conv) else "matrix"
-    return bounds.Norm(np.where(finite, sigma, np.nan), "lower", of, "Golub-Kahan")
+    return bounds.Norm(value, "lower", of, "Golub-Kahan")
+
+
+def _between(lower: bounds.Norm, exact: bounds.Norm, upper: bounds.Norm) -> bounds.Norm:
+    """Returns an SVD's number, moved to where the norm is proved to be."""
+    value = np.clip(np.asarray(exact.value), lower.value, np.asarray(upper.value))
+    return dataclasses.replace(exact, value=value)
 
 
 def _with_spectrum(row: Row, spectrum: np.ndarray) -> Row:
