@@ -73,7 +73,12 @@ MUTATIONS = (
         file="specjax/linen.py",
         old="        object.__setattr__(layer, word, before)\n",
         new="        pass\n",
-        killers=(_SCALED, f"{_NETWORK}::test_a_layer_that_is_called_twice"),
+        killers=(
+            f"{_NETWORK}::test_a_layer_that_is_called_twice",
+            f"{_SCALED}::test_two_sizes_of_input_in_one_pass_meet_one_kernel",
+        ),
+        equivalent="The module is a bound copy that lives for one forward pass, in which "
+        "its kernel is one array: a second call of it meets the product of the same factor.",
     ),
     # NNX.
     Mutation(
@@ -126,8 +131,10 @@ MUTATIONS = (
         new="return self._product, 0",
         killers=(
             f"{_NETWORK}::test_a_jit_within_is_traced_once_for_layers_that_are_alike",
-            _NETWORK,
+            f"{_NETWORK}::test_a_layer_that_is_called_twice",
         ),
+        equivalent="Products are compared where a trace is looked up, and inside of such a "
+        "trace each kernel is a tracer of its own: no factor is found for it.",
     ),
     Mutation(
         name="float16-is-scaled-too-late",
