@@ -225,8 +225,7 @@ MUTATIONS = (
         old="return sn_fuse(params, state, kernels=kernels, bound=bound, cap=cap, norm=norm)",
         new="return sn_fuse(params, state, kernels=kernels, bound=bound, norm=norm)",
         killers=(
-            "tests/test_contract.py::test_n11_fuse_with_a_cap_leaves_a_kernel_below_the_bound",
-            "specjax/_with_options.py",
+            "tests/test_contract.py::test_options_that_are_bound_are_those_of_the_functions",
         ),
     ),
     Mutation(
@@ -235,7 +234,7 @@ MUTATIONS = (
         old="return sn_init(params, kernels=kernels, key=key)",
         new="return sn_init(params, kernels=kernels)",
         killers=(
-            "tests/test_contract.py::test_init_with_a_key_starts_elsewhere_and_ends_at_the_same_sigma",
+            "tests/test_contract.py::test_options_that_are_bound_are_those_of_the_functions",
         ),
     ),
 )
