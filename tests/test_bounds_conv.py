@@ -262,6 +262,30 @@ def test_complex_kernels_need_both_halves_of_the_spectrum():
     assert true <= bounds.upper(array, linear_map, method="aol").value
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_complex_kernel_at_either_end_of_the_spectrum(sign):
+    wave = np.exp(sign * 2j * np.pi * np.arange(3) / 6)[:, None, None]
+    kernel = wave * np.random.default_rng(3).standard_normal((2, 3))
+    true, array = spectrum(kernel, 6).max(), jnp.asarray(kernel, jnp.complex64)
+    linear_map = sx.Conv((6,), padding="CIRCULAR")
+    np.testing.assert_allclose(bounds.exact(array, linear_map).value, true, rtol=1e-5)
+    assert true <= bounds.upper(array, linear_map).value <= 1.001 * true
+
+
+@pytest.mark.parametrize(("n", "whole"), [(2, False), (3, False), (5, True)])
+def test_windows_that_do_not_overlap_have_the_norm_of_one_that_is_whole(n, whole):
+    # Windows of 3 points, 3 apart, from one point in front: of 2 or 3 points the first
+    # window misses a tap, and the second, if there is one, does, too.
+    kernel = np.random.default_rng(5).standard_normal((3, 2, 4)).astype(np.float32)
+    linear_map = sx.Conv((n,), window_strides=3, padding=((1, 1),))
+    image = jnp.eye(2 * n).reshape(2 * n, n, 2)
+    rows = jax.vmap(lambda x: linear_map.apply(jnp.asarray(kernel), x))(image)
+    true = np.linalg.norm(np.asarray(rows, np.float64).reshape(2 * n, -1), 2)
+    found = bounds.exact(jnp.asarray(kernel), linear_map)
+    np.testing.assert_allclose(found.value, true, rtol=1e-5)
+    assert found.method == ("SVD of each frequency" if whole else "dense SVD")
+
+
 def test_stacks_of_convolutions():
     stack = np.random.default_rng(4).standard_normal((2, 3, 3, 2, 4))
     linear_map = sx.Conv((6, 6), padding="CIRCULAR", batch_axis=0)

@@ -984,6 +984,33 @@ def test_init_with_a_key_starts_elsewhere_and_ends_at_the_same_sigma():
     assert min(abs(a - b).max() for a, b in ((fixed, one), (one, other))) > 1e-2
 
 
+@pytest.mark.parametrize("bound", [0.5, 100.0])
+def test_options_that_are_bound_are_those_of_the_functions(bound):
+    draw = jax.random.normal
+    params = {"Dense_0": {"kernel": draw(jax.random.key(0), (9, 6))}}
+    other = {"Dense_0": {"kernel": draw(jax.random.key(1), (9, 6))}}
+    options = {"kernels": {".*/kernel": sx.Matrix(out_axis=0)}, "bound": bound}
+    steps = {"n_steps": 3, "grad_sigma": False}
+    sn = sx.spectral_norm(**options, **steps, cap=True)
+    same = functools.partial(jax.tree.map, np.testing.assert_array_equal)
+    rule, key = {"kernels": options["kernels"]}, jax.random.key(2)
+    state = sn.init(params, key)
+    same(state, sx.sn_init(params, key=key, **rule))
+    same(sn.init(params), sx.sn_init(params, **rule))
+    same(sn.fuse(other, state), sx.sn_fuse(other, state, cap=True, **options))
+    for update_stats in (True, False):
+        want = functools.partial(
+            sx.sn_apply, update_stats=update_stats, cap=True, **options, **steps
+        )
+        got = functools.partial(sn.apply, update_stats=update_stats)
+        same(got(other, state), want(other, state))
+        slopes = (
+            jax.grad(lambda p, f=f: jnp.sum(f(p, state)[0]["Dense_0"]["kernel"] ** 3))
+            for f in (got, want)
+        )
+        same(*(slope(other) for slope in slopes))
+
+
 @some_cases
 def test_bound_and_cap(case):
     params = case.make()

@@ -555,6 +555,9 @@ def test_parts_that_do_not_fit_each_other():
         "Conv_5: got an input of shape (4, 3, 5) from the part before it; need "
         "(8, 6, 5)."
     )
+    # A convolution is one of one image: with more axes it would be another function.
+    text = refused(LINEAR_PARTS, params, kernels=SIZES, input_shape=(2, 8, 6, 2))
+    assert text.startswith("Conv_0: got an input of shape (2, 8, 6, 2) from")
     text = refused([*LINEAR_PARTS[:-2], "Dense_0"], params, kernels=SIZES)
     assert "Dense_0: got an input of shape (2, 2, 5)" in text
     assert "specjax.Reshape()" in text

@@ -123,6 +123,34 @@ def test_frobenius_norm_is_the_operators(name):
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+@pytest.mark.parametrize(
+    ("n", "window", "words"),
+    [
+        (3, 5, {"padding": "CIRCULAR"}),
+        (3, 5, {"padding": "REFLECT"}),
+        (3, 5, {"padding": "SAME"}),
+        (2, 7, {"padding": "CIRCULAR", "window_strides": 2, "transposed": True}),
+        (3, 7, {"padding": "CIRCULAR", "transposed": True, "transpose_kernel": True}),
+    ],
+    ids=str,
+)
+def test_taps_of_a_window_beyond_the_image_meet_one_pixel(n, window, words, dtype):
+    rng = np.random.default_rng(3)
+    kernel = rng.standard_normal((window, 2, 2))
+    if dtype == "complex64":
+        kernel = kernel + 1j * rng.standard_normal((window, 2, 2))
+    kernel = jnp.asarray(kernel, dtype)
+    linear_map = sx.Conv((n,), **words).resolve(kernel.shape)
+    images = jnp.eye(2 * n, dtype=dtype).reshape(2 * n, n, 2)
+    rows = jax.vmap(functools.partial(linear_map.apply, kernel))(images)
+    want = np.linalg.norm(np.asarray(rows, np.complex128))
+    got = jax.jit(frobenius, static_argnames="linear_map")(
+        kernel, linear_map=linear_map
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
 def test_numbers_of_a_convolution_are_its_operators():
     geometry = GEOMETRIES["strides"]
     kernels = {"w": geometry.conv}

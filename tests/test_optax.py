@@ -253,6 +253,27 @@ def test_updates_have_the_dtype_of_the_gradients():
     assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype("bfloat16")}
     assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("float32")}
     assert_norms(optax.apply_updates(params, updates), [1, 1], 2e-2)
+    # Those of a wide optimizer stay wide, over narrow params, and the other way around.
+    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), random_grads(params))
+    updates, _ = tx.update(narrow, tx.init(params), params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype("float32")}
+    params = params_with_norms()
+    grads = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), random_grads(params))
+    updates, _ = tx.update(grads, tx.init(params), params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype("bfloat16")}
+
+
+def test_the_state_is_carried_from_update_to_update():
+    # One step of each update: together they arrive, from the state of other kernels.
+    params = params_with_norms()
+    others = jax.tree.map(lambda p: jnp.roll(p, 1, 0)[::-1] ** 3, params)
+    zero = jax.tree.map(jnp.zeros_like, params)
+    tx, inner = keep_spectral_norm(), optax.identity()
+    for make in (tx, renormalize(inner)):
+        state, new = make.init(others), params
+        for _ in range(30):
+            new, state = one_update(make, new, zero, state)
+        assert_norms(new, [1, 1])
 
 
 def test_steps_are_those_of_each_update():

@@ -1,5 +1,6 @@
 """`report`: every number against a float64 SVD, and the table that shows them."""
 
+import dataclasses
 import decimal
 import json
 import sys
@@ -233,6 +234,16 @@ def test_printed_bounds_are_bounds(value):
     low = float(_number(value, decimal.ROUND_FLOOR))
     high = float(_number(value, decimal.ROUND_CEILING))
     assert low <= value <= high <= low * (1 + 1.1e-4)
+
+
+def test_the_table_rounds_bounds_away_from_the_norm(whole):
+    row = rows_of(whole)["Dense_0/kernel"]
+    norms = {
+        name: dataclasses.replace(getattr(row, name), value=np.float32(value))
+        for name, value in (("lower", 1.23456), ("exact", 1.23456), ("upper", 1.23461))
+    }
+    cells = cells_of(str(sx.Report((row._replace(**norms),))))["Dense_0/kernel"]
+    assert cells[2:5] == ["1.2345", "1.2346", "1.2347"]
 
 
 def test_a_map_of_ones_own_has_a_lower_bound():

@@ -68,6 +68,20 @@ def test_every_case(case):
     assert jax.tree.structure(new) == jax.tree.structure(params)
 
 
+def test_axes_in_an_order_that_is_not_its_own_inverse():
+    names = ("linear", "ties", "rank one")
+    stack = np.float32([designed(6, 4, spectra(4)[name]) for name in names])
+    want = projected(jnp.asarray(stack), sx.Matrix(batch_axis=0), bound=0.5)
+    moved = jnp.asarray(stack.transpose(1, 2, 0))
+    got = projected(moved, sx.Matrix(in_axis=0, out_axis=1, batch_axis=2), bound=0.5)
+    np.testing.assert_allclose(got.transpose(2, 0, 1), want, atol=1e-6)
+    kernel = np.float32(designed(12, 5, np.linspace(2, 0.5, 5))).reshape(3, 4, 5)
+    want = projected(jnp.asarray(kernel))
+    moved = sx.Matrix(in_axis=(1, 2), out_axis=0)
+    got = projected(jnp.asarray(kernel.transpose(2, 0, 1)), moved)
+    np.testing.assert_allclose(got.transpose(1, 2, 0), want, atol=1e-6)
+
+
 def _values(case, params):
     return [values_of(m) for m in case.matrices(params).values()]
 

@@ -201,8 +201,8 @@ def test_errors():
         clip_weights(0)
     with pytest.raises(ValueError, match="clip_weights: got no kernel among 3 leaves"):
         clip_weights(kernels={}).init(params)
-    ints = {"a": {"kernel": jnp.ones((2, 3), jnp.int8)}}
-    with pytest.raises(
-        TypeError, match=r"a/kernel: got int8\[2,3\]; need a kernel of real"
-    ):
-        clip_weights().init(ints)
+    for dtype in ("int8", "complex64"):
+        wrong = {"a": {"kernel": jnp.ones((2, 3), dtype)}}
+        need = rf"a/kernel: got {dtype}\[2,3\]; need a kernel of real"
+        with pytest.raises(TypeError, match=need):
+            clip_weights().init(wrong)

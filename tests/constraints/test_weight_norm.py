@@ -448,6 +448,27 @@ def test_data_init_of_a_stack_and_of_units_that_do_not_vary():
     assert new["g"]["kernel"][1, 0] == split["g"]["kernel"][1, 0]
 
 
+def test_data_init_of_a_stack_whose_slices_follow_each_other():
+    # Each slice sees what those before it have become.
+    keys = jax.random.split(jax.random.key(1), 2)
+    kernel = 3 * jax.random.normal(keys[0], (4, 5, 5))
+    params = {"kernel": kernel, "bias": jnp.ones((4, 5))}
+    x = jax.random.normal(keys[1], (64, 5))
+    kernels = {"kernel": sx.Matrix(batch_axis=0)}
+
+    def outputs(params):
+        def layer(x, one):
+            y = x @ one["kernel"] + one["bias"]
+            return jnp.maximum(y, 0), y
+
+        return {"y": jax.lax.scan(layer, x, params)[1]}
+
+    new = wn_data_init(wn_init(params, kernels=kernels), outputs, kernels=kernels)
+    y = np.asarray(outputs(wn_apply(new, kernels=kernels))["y"])
+    np.testing.assert_allclose(y.mean(1), 0, atol=1e-5)
+    np.testing.assert_allclose(y.std(1), 1, rtol=1e-4)
+
+
 def test_data_init_refuses_outputs_that_it_can_not_read():
     params = {"Dense_0": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones((1, 3))}}
     split = wn_init(params)

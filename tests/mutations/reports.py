@@ -42,7 +42,7 @@ MUTATIONS = (
         file="specjax/diagnostics/_frobenius.py",
         old='if conv.padding not in ("CIRCULAR", "REFLECT"):',
         new='if conv.padding != "REFLECT":',
-        killers=(f"{_METRICS}::test_frobenius_norm_is_the_operators",),
+        killers=(f"{_METRICS}::test_taps_of_a_window_beyond_the_image_meet_one_pixel",),
     ),
     Mutation(
         name="a-transposed-convolution-looks-forward",
@@ -50,14 +50,14 @@ MUTATIONS = (
         old="look = one.adjoint if conv.transposed else one.apply\n"
         "    size = one.sides(taps[0].shape)[conv.transposed][0]",
         new="look = one.apply\n    size = one.sides(taps[0].shape)[0][0]",
-        killers=(f"{_METRICS}::test_frobenius_norm_is_the_operators",),
+        killers=(f"{_METRICS}::test_taps_of_a_window_beyond_the_image_meet_one_pixel",),
     ),
     Mutation(
         name="squares-of-a-complex-operator-without-conj",
         file="specjax/diagnostics/_frobenius.py",
         old="return (jnp.conj(kernel) * mixed).real",
         new="return (kernel * mixed).real",
-        killers=(f"{_METRICS}::test_frobenius_norm_is_the_operators", _METRICS),
+        killers=(f"{_METRICS}::test_taps_of_a_window_beyond_the_image_meet_one_pixel",),
     ),
     # The report.
     Mutation(
@@ -100,14 +100,14 @@ MUTATIONS = (
         file="specjax/diagnostics/_table.py",
         old="(decimal.ROUND_FLOOR, nearest, decimal.ROUND_CEILING, nearest, nearest)",
         new="(decimal.ROUND_FLOOR, nearest, nearest, nearest, nearest)",
-        killers=(_REPORT,),
+        killers=(f"{_REPORT}::test_the_table_rounds_bounds_away_from_the_norm",),
     ),
     Mutation(
         name="a-lower-bound-is-printed-to-nearest",
         file="specjax/diagnostics/_table.py",
         old="(decimal.ROUND_FLOOR, nearest, decimal.ROUND_CEILING, nearest, nearest)",
         new="(nearest, nearest, decimal.ROUND_CEILING, nearest, nearest)",
-        killers=(_REPORT,),
+        killers=(f"{_REPORT}::test_the_table_rounds_bounds_away_from_the_norm",),
     ),
     Mutation(
         name="a-bound-on-the-stable-rank-is-printed-as-it",

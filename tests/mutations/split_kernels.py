@@ -30,7 +30,7 @@ MUTATIONS = (
         old="        math.prod(v.shape[axis] for axis in linear_map.batch_axis)\n",
         new="        math.prod(1 for axis in linear_map.batch_axis)\n",
         killers=(
-            f"{_WEIGHT_NORM}::test_data_init_of_a_stack_and_of_units_that_do_not_vary",
+            f"{_WEIGHT_NORM}::test_data_init_of_a_stack_whose_slices_follow_each_other",
         ),
     ),
     Mutation(
