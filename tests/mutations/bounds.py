@@ -143,8 +143,8 @@ MUTATIONS = (
     Mutation(
         name="no-two-windows-overlap-and-none-is-whole",
         file="specjax/bounds/_circular.py",
-        old="seen = _sees_a_whole_window(words, low, high) and dilation == 1",
-        new="seen = dilation == 1",
+        old="whole = dilation == 1 and _sees_a_whole_window(words, low, high)",
+        new="whole = dilation == 1",
         killers=(
             f"{_CONV}::test_windows_that_do_not_overlap_have_the_norm_of_one_that_is_whole",
         ),
