@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from examples.gan.data import load
+from tests.exhaustive import exhaustive
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -28,6 +29,7 @@ def test_idx_files(dataset: str):
     assert np.bincount(data.labels).tolist() == COUNTS[dataset]
 
 
+@exhaustive
 def test_mnist_has_its_published_mean():
     pixels = load("mnist", folder("mnist")).pixels[:, 2:30, 2:30]
     assert np.mean(pixels) / 255 == pytest.approx(0.1307, abs=5e-5)

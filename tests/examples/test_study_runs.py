@@ -151,6 +151,7 @@ def whole(study):
     return jobs, {record["seed"]: record for record in read_records(study.folder)}
 
 
+@exhaustive
 def test_a_record_holds_what_it_should(whole, study, material):
     _, records = whole
     record = records[0]
@@ -180,6 +181,7 @@ def test_a_run_is_made_again_bit_for_bit(whole, study, material):
     assert same(json.loads(json.dumps(record))) == same(records[2])
 
 
+@exhaustive
 def test_only_what_is_missing_is_made(whole, study):
     jobs, _ = whole
     assert missing(study, jobs) == []
