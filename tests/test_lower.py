@@ -210,6 +210,8 @@ def test_split_by_hand(spec):
         mesh=mesh,
         in_specs=spec,
         out_specs=P(),
+        # Before jax 0.9 a kernel that is split by hand is not told from another.
+        check_vma=jax.__version_info__ >= (0, 9),
     )
     assert true * (1 - 2e-5) <= float(jax.jit(run)(kernel)) <= true
 

@@ -6,8 +6,10 @@ products, off by at most ``gamma (|v| |W|)`` (Higham, section 3.1): the length o
 is subtracted. Sums are taken in pieces, so that gamma is small.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -56,7 +58,7 @@ def stretch(
     n_in = math.prod(v.shape) * count(over.over_x)
     n_out = math.prod(image[0].shape) * count(over.over_y)
     off = min(1.0, gamma(n_terms, scale.dtype)), small / jnp.minimum(scale, 1)
-    sizes = sum(map(jnp.abs, parts)), sum(map(jnp.abs, vectors))
+    sizes = _sum(map(jnp.abs, parts)), _sum(map(jnp.abs, vectors))
     most = linear_map.apply(off[0] * sizes[0] + off[1], sizes[1])
     lost, n = _length([most], over.over_y, at_once)
     lost = up(lost, n + n_terms + 8) + (small * n_out) ** 0.5
@@ -70,6 +72,10 @@ def stretch(
     down = 1 - (n_longest + 5) * float(jnp.finfo(seen.dtype).eps) / 2
     low = scale * (rest / longest * down)
     return jnp.where(seen > 0, jnp.maximum(low, 0), seen)
+
+
+def _sum(arrays: Iterable[Array]) -> Array:
+    return functools.reduce(operator.add, arrays)
 
 
 def _real_parts(array: Array) -> list[Array]:
@@ -139,7 +145,7 @@ def _depth(n: int) -> int:
 
 def _length(vectors: Sequence[Array], over: Names, at_once: bool) -> tuple[Array, int]:
     """Returns the length of a vector in real parts, and how many roundings it has."""
-    squares = sum(jnp.square(vector) for vector in vectors)
+    squares = _sum(map(jnp.square, vectors))
     if at_once:
         squared, n = summed(jnp.sum(squares), over), squares.size * count(over)
     else:
