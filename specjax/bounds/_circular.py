@@ -99,7 +99,9 @@ def _axis(conv: Conv, words: _Words, i: int) -> Axis:
     if reach <= stride * dilation:
         # No two windows overlap: each frequency has the same norm.
         full = conv.transposed and conv.padding in ("SAME", "VALID")
-        seen = _sees_a_whole_window(words, low, high) and dilation == 1
+        # A transposed one may have any part of its output cut off.
+        seen = not conv.transposed and dilation == 1
+        seen = seen and _sees_a_whole_window(words, low, high)
         size = stride * dilation
         exact = repeats == 1 and (full or seen)
     else:
