@@ -286,6 +286,18 @@ def test_windows_that_do_not_overlap_have_the_norm_of_one_that_is_whole(n, whole
     assert found.method == ("SVD of each frequency" if whole else "dense SVD")
 
 
+@pytest.mark.parametrize("padding", [(1, -2), (-2, 1), (0, -1), (0, 0), (2, 0)])
+def test_a_transposed_convolution_of_which_the_ends_are_cut_off(padding):
+    kernel = np.random.default_rng(6).standard_normal((1, 2, 4)).astype(np.float32)
+    linear_map = sx.Conv((2,), padding=(padding,), transposed=True)
+    image = jnp.eye(4).reshape(4, 2, 2)
+    rows = jax.vmap(lambda x: linear_map.apply(jnp.asarray(kernel), x))(image)
+    true = np.linalg.norm(np.asarray(rows, np.float64).reshape(4, -1), 2)
+    found = bounds.exact(jnp.asarray(kernel), linear_map)
+    np.testing.assert_allclose(found.value, true, rtol=1e-5, atol=1e-6)
+    assert (true == 0) == (padding in ((1, -2), (-2, 1)))
+
+
 def test_stacks_of_convolutions():
     stack = np.random.default_rng(4).standard_normal((2, 3, 3, 2, 4))
     linear_map = sx.Conv((6, 6), padding="CIRCULAR", batch_axis=0)

@@ -63,12 +63,12 @@ class _Runs:
 
     def judge(self, *, exhaustive: bool) -> int:
         fast = self._form(self.chosen, "fast")
-        slow: dict[str, Outcome] = {}
+        slow: dict[str, Outcome] | None = {}
         if exhaustive and fast is not None:
             left = [m for m in self.chosen if fast[m.name].status in ("PASSED", "NONE")]
-            slow = self._form([m for m in left if not m.equivalent], "exhaustive") or {}
-        if fast is None:
-            print("The tests fail without a mutation: nothing can be said.")
+            slow = self._form([m for m in left if not m.equivalent], "exhaustive")
+        if fast is None or slow is None:
+            print("A test fails without a mutation, or is not there: nothing is said.")
             return 1
         verdicts = [
             verdict_of(m, fast[m.name], slow.get(m.name), exhaustive=exhaustive)

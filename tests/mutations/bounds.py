@@ -120,13 +120,6 @@ MUTATIONS = (
         killers=(_CONV,),
     ),
     Mutation(
-        name="only-one-end-is-padded",
-        file="specjax/bounds/_circular.py",
-        old="min(max(low, 0) + max(high, 0), reach - 1)",
-        new="min(max(low, 0, high), reach - 1)",
-        killers=(_CONV,),
-    ),
-    Mutation(
         name="a-grid-is-every-frequency",
         file="specjax/bounds/_circular.py",
         old="factor *= min(by_cosine, (1 - degree / n_classes) ** -0.5)",
@@ -139,6 +132,15 @@ MUTATIONS = (
         old="return math.prod(axis.repeats for axis in axes) ** 0.5",
         new="return 1.0",
         killers=(f"{_CONV}::test_reflected_images_count_twice",),
+    ),
+    Mutation(
+        name="what-is-cut-off-a-transposed-convolution-is-seen",
+        file="specjax/bounds/_circular.py",
+        old='whole = conv.padding in ("SAME", "VALID")',
+        new="whole = _sees_a_whole_window(words, low, high)",
+        killers=(
+            f"{_CONV}::test_a_transposed_convolution_of_which_the_ends_are_cut_off",
+        ),
     ),
     Mutation(
         name="no-two-windows-overlap-and-none-is-whole",
