@@ -98,12 +98,13 @@ def _axis(conv: Conv, words: _Words, i: int) -> Axis:
     stride = stride if dilation == 1 else 1
     if reach <= stride * dilation:
         # No two windows overlap: each frequency has the same norm.
-        full = conv.transposed and conv.padding in ("SAME", "VALID")
-        # A transposed one may have any part of its output cut off.
-        seen = not conv.transposed and dilation == 1
-        seen = seen and _sees_a_whole_window(words, low, high)
+        if conv.transposed:
+            # Pairs may crop the outputs that an input has.
+            whole = conv.padding in ("SAME", "VALID")
+        else:
+            whole = dilation == 1 and _sees_a_whole_window(words, low, high)
         size = stride * dilation
-        exact = repeats == 1 and (full or seen)
+        exact = repeats == 1 and whole
     else:
         size = spread + min(max(low, 0) + max(high, 0), reach - 1)
         size = -(-size // (stride * dilation)) * stride * dilation
