@@ -148,7 +148,9 @@ MUTATIONS = (
         "            precision=lax.Precision.HIGHEST",
         new="            feature_group_count=self.feature_group_count,\n"
         "            precision=lax.Precision.DEFAULT",
-        killers=("tests/test_precision.py",),
+        killers=(
+            "tests/test_precision.py::test_every_contraction_is_at_the_highest_precision",
+        ),
     ),
     Mutation(
         name="an-output-of-no-pixels-is-allowed",

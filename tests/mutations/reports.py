@@ -87,13 +87,6 @@ MUTATIONS = (
         killers=(f"{_REPORT}::test_zero_singular_and_narrow_kernels",),
     ),
     Mutation(
-        name="a-lower-bound-of-what-is-not-finite-is-a-number",
-        file="specjax/diagnostics/_row.py",
-        old="np.where(finite, proved(kernel, u, linear_map), np.nan)",
-        new="proved(kernel, u, linear_map)",
-        killers=(f"{_REPORT}::test_plain_dict_is_json_of_every_number",),
-    ),
-    Mutation(
         name="the-condition-is-that-of-the-second-value",
         file="specjax/diagnostics/_row.py",
         old="condition_number=_ratio(largest, values[..., -1]),",
