@@ -237,7 +237,7 @@ def growing(seed):
 # N3: scale-free
 
 
-@every_case
+@few_cases
 def test_n3_result_does_not_depend_on_the_scale(case):
     sn, params = functions(case), case.make()
     want = case.matrices(sn.apply(params, sn.init(params))[0])
@@ -280,7 +280,7 @@ def test_n4_zero_kernel_stays_and_is_normalized_once_it_is_not_zero(case):
     assert_norms(case, params_sn)
 
 
-@every_case
+@few_cases
 def test_n4_gradient_at_a_zero_kernel_is_finite(case):
     zero = scaled(case, case.make(), 0.0)
     chex.assert_tree_all_finite(gradient(case)(zero, functions(case).init(zero)))
@@ -437,7 +437,7 @@ def test_n7_gradient_is_miyatos_and_the_svds(shape, bound):
     assert abs(np.sum(got * w)) <= 1e-5 * np.linalg.norm(got) * np.linalg.norm(w)
 
 
-@every_case
+@few_cases
 def test_n7_gradient_is_orthogonal_to_the_kernel_at_a_cold_u(case):
     sn, params = functions(case), case.make()
     state = sn.init(params, jax.random.key(1))
@@ -804,7 +804,7 @@ def test_n9_donated_buffers():
     chex.assert_trees_all_close(got, want, rtol=1e-6)
 
 
-@some_cases
+@few_cases
 def test_n9_strict_promotion(case):
     params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), case.make())
     sn = functions(case, bound=0.5, cap=True)
@@ -865,7 +865,7 @@ def test_n10_eval_uses_u_as_it_is():
 # N11: other weights, old u
 
 
-@every_case
+@few_cases
 def test_n11_fuse_converges_on_these_very_params(case):
     sn, params = functions(case, bound=0.8), case.make()
     state = sn.init(params)
@@ -914,7 +914,7 @@ def test_n12_what_is_not_a_kernel_is_bit_equal_and_has_no_state(case):
     assert owners == set(case.views)
 
 
-@every_case
+@few_cases
 def test_n12_in_training_and_after_it(case):
     sn, params = functions(case), case.make()
     state = sn.init(params)

@@ -18,7 +18,7 @@ from specjax import linen
 from specjax import nnx as nnx_wrapper
 from specjax.optax import renormalize
 from tests.cases import enable_x64
-from tests.exhaustive import exhaustive
+from tests.exhaustive import exhaustive, sampled
 
 
 class Geometry(NamedTuple):
@@ -301,10 +301,13 @@ def test_renormalize_keeps_the_operator_on_the_bound():
 # The wrappers.
 
 
-@pytest.mark.parametrize("name", [
+WRAPPED = [
     "circular strides", "explicit", "circular and dilated", "dilated input", "groups",
     "causal", "three axes", "transposed circular flipped", "transposed and dilated",
-])  # fmt: skip
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sampled(WRAPPED, WRAPPED[::2]))
 def test_linen_wrapper_reads_the_geometry_off_the_layer(name):
     geometry = GEOMETRIES[name]
     x = jax.random.normal(jax.random.key(1), (2, *geometry.image))
@@ -328,7 +331,7 @@ NNX = {
 
 
 @pytest.mark.parametrize(("layer", "words"), NNX.values(), ids=NNX)
-@pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("jit", sampled([False, True], [True]), ids=["eager", "jit"])
 def test_nnx_wrapper_reads_the_geometry_off_the_layer(layer, words, jit):
     inner = layer(2, 4, (3, 3), **words, use_bias=False, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(1), (2, 6, 6, 2))

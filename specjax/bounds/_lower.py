@@ -91,6 +91,7 @@ def _proved(kernel: Array, u: Array, *, linear_map: LinearMap) -> Array:
     return stretch(kernel, v, linear_map)
 
 
+@functools.partial(jax.jit, static_argnames=("linear_map",))
 def scaled_to_one(kernel: Array, linear_map: LinearMap) -> Array:
     """Returns each kernel over a power of two, so that squares of it are in range."""
     axes = (axis for axis in range(kernel.ndim) if axis not in linear_map.batch_axis)

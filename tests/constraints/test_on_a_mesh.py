@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 import specjax as sx
 from specjax import constraints as sc
-from tests.exhaustive import sampled
+from tests.exhaustive import exhaustive, sampled
 from tests.test_mesh import CASES, both_kinds, collectives, make_mesh
 from tests.test_shard_map import by_hand, splits
 
@@ -115,9 +115,8 @@ def test_weight_norm_keeps_every_sharding_and_moves_norms_alone(name, kind):
     assert sum(n_bytes for _, n_bytes in found) <= split["g"]["w"].nbytes
 
 
-@pytest.mark.parametrize(
-    "kind", sampled([AxisType.Auto, AxisType.Explicit], [AxisType.Explicit])
-)
+@exhaustive
+@both_kinds
 def test_bidirectional_on_a_mesh(kind):
     name = "conv on both"
     params = on_one_device(name)
@@ -267,6 +266,7 @@ def test_weight_norm_by_hand(name):
 
 
 @splits
+@exhaustive
 def test_bidirectional_by_hand():
     name = "conv on both"
     params, specs = on_one_device(name), {"w": BY_HAND[name]}

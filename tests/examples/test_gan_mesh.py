@@ -30,7 +30,7 @@ from examples.gan.settings import Config
 from examples.gan.state import TrainState, init_state
 from examples.gan.train import make_train_step, new_train_step
 from tests.cases import enable_x64
-from tests.exhaustive import exhaustive, sampled
+from tests.exhaustive import exhaustive
 from tests.test_mesh import COLLECTIVE
 
 CONFIG = Config("digits", "sn", steps=20, batch_size=32, seed=3, data_dir=None)
@@ -148,7 +148,8 @@ def traffic(words: str) -> Counter[tuple[str, str]]:
     )
 
 
-@pytest.mark.parametrize("words", sampled(MESHES, MESHES[1:]))
+@exhaustive  # of a TPU it is in tests/tpu
+@pytest.mark.parametrize("words", MESHES)
 def test_normalizing_moves_no_kernel(words: str, monkeypatch: pytest.MonkeyPatch):
     """Against the same step without it: two short vectors are summed, that is all."""
     with_sn = traffic(words)

@@ -61,6 +61,7 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line, parse_constant=refuse) for line in lines]
 
 
+@exhaustive
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_bad_batch_changes_neither_network_nor_average(bad: float):
     """D and its Adam stay bit for bit; G's step has no real image in it."""
@@ -94,6 +95,7 @@ def test_a_bad_batch_changes_neither_network_nor_average(bad: float):
         assert 0.97 < ratio < 1.01
 
 
+@exhaustive
 def test_a_generator_step_that_is_not_finite_keeps_the_batch_statistics():
     data, mesh = load("digits", None), make_mesh(None)
     state = first_state(CONFIG, mesh)

@@ -35,6 +35,7 @@ def test_mnist_has_its_published_mean():
     assert np.mean(pixels) / 255 == pytest.approx(0.1307, abs=5e-5)
 
 
+@exhaustive
 def test_cifar10_batches():
     data = load("cifar10", folder("cifar10"))
     assert data.pixels.shape == (30_000, 32, 32, 3)

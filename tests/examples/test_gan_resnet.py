@@ -66,6 +66,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> Config:
     return config_of("sn", network="resnet", loss="hinge", activation="relu")
 
 
+@exhaustive
 def test_a_score_by_hand(narrow: Config):
     state = init_state(narrow)
     params = jax.tree.map(np.asarray, noisy(state.discriminator))

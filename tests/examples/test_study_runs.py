@@ -217,6 +217,7 @@ def test_killed_within_a_run_it_goes_on(whole, study):
     }
 
 
+@exhaustive
 def test_a_run_that_diverges_is_a_record(study, material, monkeypatch):
     """A network that gets NaN is denied its updates until the run gives up."""
     nothing = np.full((1, 64, 32, 32, 1), np.nan, np.float32)
