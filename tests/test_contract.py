@@ -197,10 +197,14 @@ def drifting_norms(shape, seed, steps=200):
 
 # Among these the second singular value overtakes the first in (128, 128) with seed 4,
 # (216, 48) with seed 1 and (10, 64) with seed 5: one vector lags by 2e-3 to 3e-3 there.
-@pytest.mark.parametrize(("shape", "seed"), [
-    ((128, 128), 0), ((128, 128), 2), ((128, 128), 4), ((216, 48), 1), ((10, 64), 5),
-    ((3, 3, 32, 64), 0), ((3, 3, 32, 64), 1), ((64, 256), 0),
-], ids=str)  # fmt: skip
+OVERTAKEN = [((128, 128), 4), ((216, 48), 1), ((10, 64), 5)]
+DRIFTS = [
+    *OVERTAKEN, ((128, 128), 0), ((128, 128), 2), ((3, 3, 32, 64), 0),
+    ((3, 3, 32, 64), 1), ((64, 256), 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "seed"), sampled(DRIFTS, DRIFTS[:4]), ids=str)
 def test_n2_one_step_per_update_tracks_drifting_weights(shape, seed):
     norms = list(drifting_norms(shape, seed))
     assert max(norms) <= 1.0005

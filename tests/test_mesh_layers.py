@@ -16,12 +16,9 @@ import specjax as sx
 import specjax.linen
 import specjax.nnx
 from tests.cases import norm
-from tests.exhaustive import sampled
+from tests.exhaustive import exhaustive
 from tests.test_mesh import both_kinds, collectives, make_mesh
 
-explicit_or_exhaustive = pytest.mark.parametrize(
-    "kind", sampled([AxisType.Auto, AxisType.Explicit], [AxisType.Explicit])
-)
 INIT = nn.initializers.lecun_normal()
 # Each layer with the shape of its input and how its kernel is split. Flax's own
 # convolution raises on an explicit mesh.
@@ -147,7 +144,8 @@ def is_box(leaf):
     return isinstance(leaf, nn.LogicallyPartitioned)
 
 
-@explicit_or_exhaustive
+@exhaustive
+@both_kinds
 def test_logically_partitioned_stacks(kind):
     x = jnp.ones((2, 5, 16))
     alone = jax.jit(Transformer().init)(jax.random.key(0), x)["params"]

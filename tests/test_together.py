@@ -8,6 +8,7 @@ import pytest
 import specjax as sx
 from specjax._together import Parts, Vectors, together
 from specjax._turn import turn
+from tests.exhaustive import sampled
 
 N_KERNELS, N_IN, N_OUT = 5, 12, 7
 ZERO, NAN, INF = 1, 2, 4
@@ -27,7 +28,9 @@ def only(tree: dict, i: int) -> dict:
     return {f"Dense_{i}": tree[f"Dense_{i}"]}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
+@pytest.mark.parametrize(
+    "dtype", sampled(["float32", "bfloat16", "complex64"], ["bfloat16"])
+)
 def test_a_batch_of_kernels_against_each_alone(dtype: str):
     state = sx.sn_init(params_of(0, dtype))
     moved = params_of(1, dtype)

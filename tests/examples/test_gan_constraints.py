@@ -72,7 +72,8 @@ STEPS = (
 )
 
 
-@pytest.mark.parametrize("constraint", sampled(STEPS, [SR]))
+@exhaustive
+@pytest.mark.parametrize("constraint", STEPS)
 def test_the_first_loss_by_hand(constraint: str):
     config, parts = config_of(constraint), parse(constraint)
     before, _, metrics = one_step(constraint)
@@ -111,7 +112,8 @@ def test_both_ways_of_a_convolution_count():
         assert any(jax.tree.leaves(moved))
 
 
-@pytest.mark.parametrize("constraint", sampled([SR, "wn+layer-norm"], [SR]))
+@exhaustive
+@pytest.mark.parametrize("constraint", [SR, "wn+layer-norm"])
 def test_gain_and_direction_are_both_trained(constraint: str):
     before, after, _ = one_step(constraint)
     for half in "gv":

@@ -84,6 +84,7 @@ def test_a_score_by_hand(narrow: Config):
     np.testing.assert_allclose(found, want[:, 0], rtol=1e-4, atol=1e-5)
 
 
+@exhaustive
 def test_an_image_by_hand(narrow: Config):
     variables = jax.tree.map(np.asarray, noisy(init_state(narrow).generator))
     params, means = variables["params"], variables["batch_stats"]

@@ -11,6 +11,7 @@ from examples.study.judge import FEATURES, _patches
 from examples.study.judge_file import judge_of
 from examples.study.score import Scorer
 from examples.study.timing import ratios
+from tests.exhaustive import exhaustive
 
 
 def shades(n: int, seed: int) -> Dataset:
@@ -29,6 +30,7 @@ def judge(tmp_path_factory):
         return folder, judge_of(folder, shades(640, 0), shades(200, 1), 8)
 
 
+@exhaustive
 def test_the_judge_learns(judge):
     assert judge[1].accuracy > 0.8  # by chance .1
     assert judge[1].n_test == 200

@@ -91,7 +91,7 @@ def all_functions(params, state, kernels):
     ("shapes", "kernels", "has_contractions"),
     [
         # Of the warm-up's small matrices, and Gram's.
-        pytest.param(DENSE | CONV, AS_MATRIX, True, id="matrix"),
+        pytest.param(DENSE | CONV, AS_MATRIX, True, id="matrix", marks=exhaustive),
         pytest.param(CONV, AS_OPERATOR, True, id="operator", marks=exhaustive),
     ],
 )
