@@ -17,6 +17,7 @@ from flax import nnx
 
 import specjax as sx
 from tests.exhaustive import sampled
+from tests.program_counts import shared_by_files
 
 FEATURES = 12
 
@@ -78,7 +79,8 @@ def _init(module: nn.Module, *shape: int) -> Callable[[], Any]:
     @functools.cache
     def make() -> Any:
         init = jax.jit(lambda key: _with_biases(module.init(key, jnp.ones(shape))))
-        return init(jax.random.key(len(shape)))["params"]
+        with shared_by_files():
+            return init(jax.random.key(len(shape)))["params"]
 
     return make
 
@@ -138,13 +140,15 @@ def _nnx_state() -> Any:
             self.heads = nnx.List([nnx.Linear(5, 7, rngs=rngs) for _ in range(2)])
             self.norm = nnx.LayerNorm(7, rngs=rngs)
 
-    return nnx.state(Net(nnx.Rngs(0)), nnx.Param)
+    with shared_by_files():
+        return nnx.state(Net(nnx.Rngs(0)), nnx.Param)
 
 
 @functools.cache
 def _experts() -> Any:
-    key = jax.random.key(3)
-    return {"moe": {"w_in": jax.random.normal(key, (5, 16, 9)), "gate": jnp.ones(5)}}
+    with shared_by_files():
+        kernel = jax.random.normal(jax.random.key(3), (5, 16, 9))
+        return {"moe": {"w_in": kernel, "gate": jnp.ones(5)}}
 
 
 _ATTENTION = "MultiHeadDotProductAttention_0"

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from tests.exhaustive import sampled
-from tests.program_counts import RECORD, Counter, complaints
+from tests.program_counts import RECORD, Counter, complaints, shared_by_files
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,6 +42,9 @@ def test_a_program_in_the_cache_counts_as_well(pytestconfig, request):
 
     assert compiled() == 1
     assert compiled() == 1  # in jax's cache now
+    with shared_by_files():
+        assert compiled() == 0
+    assert compiled() == 1
 
 
 def test_every_file_that_is_recorded_exists():
