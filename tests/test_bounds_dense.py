@@ -12,7 +12,7 @@ from tests.test_conv import GEOMETRIES, dense, make_kernel
 SOME = ["strides", "groups", "causal", "explicit", "transposed and flipped"]
 
 
-@pytest.mark.parametrize("name", sampled(SOME, SOME[:2]))
+@pytest.mark.parametrize("name", sampled(SOME, ["strides", SOME[-1]]))
 def test_the_operator_written_out_has_the_kernels_own_entries(name):
     geometry = GEOMETRIES[name]
     kernel = make_kernel(geometry).astype(np.float32)
