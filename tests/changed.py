@@ -1,4 +1,4 @@
-"""Runs the tests of what has changed, in under a minute: `python -m tests.changed`.
+"""Runs the tests that are nearest to what has changed: `python -m tests.changed`.
 
 The tests of a source file are those that kill its mutations (`tests/mutations`). It is
 for the loop of edit and test; the whole suite is for the end.
