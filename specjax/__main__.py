@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from specjax._errors import CheckpointError, NoKernelError, refusal
-from specjax._extras import MissingLibraryError
-from specjax._kernels import flax_kernels
-from specjax._presets import haiku_kernels
 from specjax.checkpoints._model_part import named_part, without_optimizers
 from specjax.checkpoints._read import read_checkpoint
 from specjax.diagnostics._report import Report, report
+from specjax.errors import (
+    CheckpointError,
+    MissingLibraryError,
+    NoKernelError,
+    checkpoint_error,
+)
+from specjax.kernels._presets import haiku_kernels
+from specjax.kernels._rules import flax_kernels
 
 _RULES = {"flax": flax_kernels, "haiku": haiku_kernels}
 
@@ -33,10 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one sentence, like every other here."""
+    """A parser whose message is one sentence, like every other here."""
 
     def error(self, message: str) -> NoReturn:
-        raise refusal("python -m specjax", message, "a known option", "--help")
+        raise checkpoint_error("python -m specjax", message, "a known option", "--help")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,7 +103,7 @@ def _report(tree: Any, rule: str, path: Path) -> Report:
             f" (undecided: {names})" if names else ""
         )
         fix = "--params, --kernels, or specjax.report with rules of your own"
-        raise refusal(path, got, "at least one", fix)
+        raise checkpoint_error(path, got, "at least one", fix)
     return result
 
 
@@ -114,7 +118,9 @@ def _write(result: Report, options: argparse.Namespace) -> None:
             plot_spectra(result).savefig(options.plot, dpi=120)
     except OSError as error:
         got = f"{error.strerror} when writing {error.filename}"
-        raise refusal("--plot, --json", got, "room for a file", "another one") from None
+        raise checkpoint_error(
+            "--plot, --json", got, "room for a file", "another one"
+        ) from None
 
 
 def _check_place(name: str | None, endings: tuple[str, ...]) -> None:
@@ -124,11 +130,11 @@ def _check_place(name: str | None, endings: tuple[str, ...]) -> None:
     file = Path(name)
     if file.suffix.lower() not in endings:
         got, need = "another ending", f"one of {', '.join(endings)}"
-        raise refusal(file, got, need, str(file.with_suffix(endings[0])))
+        raise checkpoint_error(file, got, need, str(file.with_suffix(endings[0])))
     place = file if file.exists() else file.parent
     if file.is_dir() or not os.access(place, os.W_OK):
         got, need = "a place that can not be written to", "a file in a folder of yours"
-        raise refusal(file, got, need, file.name)
+        raise checkpoint_error(file, got, need, file.name)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from specjax._linear_map import Axes
 from specjax.constraints._mean_only import feature_axes, mean_only
+from specjax.linear_maps._matrix import Axes
 
 
 class MeanOnlyBatchNorm(nn.Module):

@@ -9,7 +9,7 @@ import jax
 import jax.core
 from jaxtyping import Array, Real
 
-from specjax import _errors
+from specjax import errors
 
 Bound: TypeAlias = float | int | Real[Array, ""]
 NORMS = ("estimate", "upper")
@@ -59,4 +59,4 @@ def _check_number(
 
 
 def _option(name: str, value: Any, need: str, fix: str) -> str:
-    return _errors.complaint(name, got=str(value), need=need, fix=fix)
+    return errors.message(name, got=str(value), need=need, fix=fix)

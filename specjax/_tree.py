@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import jax
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
-from specjax import _errors
+from specjax import errors
 
 Path: TypeAlias = tuple[str, ...]
 
@@ -30,7 +30,7 @@ def named_leaves(tree: Any) -> dict[Path, Any]:
     if len(named) < len(leaves):
         paths = [names_of(path) for path, _ in leaves]
         twice = sorted({join(path) for path in paths if paths.count(path) > 1})
-        message = _errors.complaint(
+        message = errors.message(
             twice[0],
             got="two leaves of that name",
             need="one",

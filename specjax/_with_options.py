@@ -4,15 +4,15 @@ from typing import Any, NamedTuple, Protocol
 
 from jaxtyping import Array
 
-from specjax._kernels import Kernels, flax_kernels, select
+from specjax._core.state import State
 from specjax._options import (
     Bound,
     check_flags,
     check_norm,
     check_options,
 )
-from specjax._spectral_norm import sn_apply, sn_fuse, sn_init
-from specjax._state import State
+from specjax.kernels._rules import Kernels, flax_kernels, select
+from specjax.transforms import sn_apply, sn_fuse, sn_init
 
 
 class InitFn(Protocol):

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax.typing import DTypeLike
 
-from specjax import _errors
-from specjax._kernels import Kernels, Rule, as_rule, flax_kernels
-from specjax._layers import (
+from specjax import errors
+from specjax._fast.once import Once
+from specjax._fast.outputs import own_product
+from specjax._flax_layers import (
     Shape,
     cast,
     check_input_size,
@@ -30,13 +31,12 @@ from specjax._layers import (
     refuse_kernel,
     refuse_operator,
 )
-from specjax._linear_map import Matrix
 from specjax._linen_mean_only import MeanOnlyBatchNorm as MeanOnlyBatchNorm
-from specjax._once import Once
 from specjax._options import Bound
-from specjax._scaled_output import own_product
-from specjax._spectral_norm import Applied, Factor, scaled_apply
 from specjax._with_options import spectral_norm
+from specjax.kernels._rules import Kernels, Rule, as_rule, flax_kernels
+from specjax.linear_maps._matrix import Matrix
+from specjax.transforms import Applied, Factor, scaled_apply
 
 
 class SpectralNorm(nn.Module):
@@ -146,7 +146,7 @@ class SpectralNorm(nn.Module):
         self.layer_instance(*args, **kwargs)  # makes its params, just as without us
         params = self.layer_instance.variables.get("params", {})
         if not params:
-            message = _errors.complaint(
+            message = errors.message(
                 self._where(),
                 got=f"a {type(self.layer_instance).__name__} without params of its own",
                 need="a layer that owns what it is made of",
@@ -176,7 +176,7 @@ class SpectralNorm(nn.Module):
             return False
         mutable = self.is_mutable_collection(self.collection_name)
         if update_stats and not mutable:
-            message = _errors.complaint(
+            message = errors.message(
                 f"{self._where()}, update_stats=True",
                 got=f"a collection {self.collection_name!r} that is not mutable",
                 need="one to write u and sigma to",
@@ -193,7 +193,7 @@ class SpectralNorm(nn.Module):
         held = self.variables.get(self.collection_name, {})
         state = {name: entry for name, entry in held.items() if name in params}
         if not state and self.norm == "estimate":
-            message = _errors.complaint(
+            message = errors.message(
                 f"{self._where()}/{self.collection_name}",
                 got="no state",
                 need="u and sigma of the layer's kernels",

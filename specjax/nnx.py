@@ -15,8 +15,9 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jax.typing import DTypeLike
 
-from specjax._kernels import Kernels, Rule, flax_kernels
-from specjax._layers import (
+from specjax._fast.once import Once
+from specjax._fast.outputs import WhereGiven, is_plain, own_product
+from specjax._flax_layers import (
     Shape,
     cast,
     check_input_size,
@@ -29,13 +30,12 @@ from specjax._layers import (
     refuse_kernel,
     refuse_operator,
 )
-from specjax._linear_map import Matrix
 from specjax._nnx_mean_only import MeanOnlyBatchNorm as MeanOnlyBatchNorm
-from specjax._once import Once
 from specjax._options import Bound, check_flags, check_norm, check_options
-from specjax._scaled_output import WhereGiven, is_plain, own_product
-from specjax._spectral_norm import Factor, scaled_apply
 from specjax._with_options import spectral_norm
+from specjax.kernels._rules import Kernels, Rule, flax_kernels
+from specjax.linear_maps._matrix import Matrix
+from specjax.transforms import Factor, scaled_apply
 
 
 class SpectralStat(nnx.BatchStat[jax.Array]):

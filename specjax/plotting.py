@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from specjax import _errors
-from specjax._extras import needs_extra
+from specjax import errors
 from specjax.diagnostics._report import Report
 from specjax.diagnostics._row import Row
 from specjax.diagnostics._table import describe_map
+from specjax.errors import needs_extra
 
 with needs_extra("report"):
     from matplotlib.axes import Axes
@@ -71,7 +71,7 @@ def plot_spectra(
     """
     if labels and len(labels) != len(reports):
         need = f"{len(reports)}, one for each report"
-        raise ValueError(_complaint(f"{len(labels)} labels", need, "labels=(...)"))
+        raise ValueError(_message(f"{len(labels)} labels", need, "labels=(...)"))
     tables = [{row.path: row for row in one.rows} for one in reports]
     paths = list(dict.fromkeys(path for table in tables for path in table))
     figure, panels = _grid(paths, "index of the singular value", "singular value")
@@ -112,7 +112,7 @@ def plot_history(
     """
     if quantity not in _QUANTITIES:
         need = f"one of {', '.join(_QUANTITIES)}"
-        raise ValueError(_complaint(f"quantity={quantity!r}", need, "sigma"))
+        raise ValueError(_message(f"quantity={quantity!r}", need, "sigma"))
     curves: dict[str, list[tuple[int, Any]]] = {}
     what = _QUANTITIES[quantity]
     for step, record in records:
@@ -194,7 +194,7 @@ def _grid(paths: Sequence[str], x: str, y: str) -> tuple[Figure, dict[str, Axes]
     """Returns a figure with a panel for each path, in rows and columns."""
     if not paths:
         raise ValueError(
-            _complaint("no kernel", "one at least", "specjax.report(params)")
+            _message("no kernel", "one at least", "specjax.report(params)")
         )
     n_columns = min(_MAX_COLUMNS, math.ceil(math.sqrt(len(paths))))
     n_rows = math.ceil(len(paths) / n_columns)
@@ -246,5 +246,5 @@ def _name(path: str) -> str:
     return "\n".join(lines if len(lines) < 3 else [f"...{lines[-2]}", lines[-1]])
 
 
-def _complaint(got: str, need: str, fix: str) -> str:
-    return _errors.complaint("specjax.plotting", got=got, need=need, fix=fix)
+def _message(got: str, need: str, fix: str) -> str:
+    return errors.message("specjax.plotting", got=got, need=need, fix=fix)

@@ -10,10 +10,10 @@ import chex
 import jax
 import numpy as np
 
-from specjax import _errors
-from specjax._kernels import Kernels, flax_kernels, select
-from specjax._linear_map import Matrix, as_tuple
+from specjax import errors
 from specjax._tree import join, named_leaves
+from specjax.kernels._rules import Kernels, flax_kernels, select
+from specjax.linear_maps._matrix import Matrix, as_tuple
 
 
 def spectral_norms(params: Any, *, kernels: Kernels = flax_kernels) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def assert_spectral_norms(
         >>> assert_spectral_norms(sx.sn_apply(params, sx.sn_init(params))[0], at_most=1)
     """
     if at_most is None and equal_to is None:
-        message = _errors.complaint(
+        message = errors.message(
             "assert_spectral_norms",
             got="neither at_most nor equal_to",
             need="one of them",
@@ -129,7 +129,7 @@ def _norms(matrices: np.ndarray) -> np.ndarray:
 def _matrices(kernel: Any, linear_map: Any) -> np.ndarray:
     """Returns the kernel as (*batch, in, out) in double precision."""
     if not isinstance(linear_map, Matrix):
-        message = _errors.complaint(
+        message = errors.message(
             "specjax.testing",
             got=repr(linear_map),
             need="a Matrix, whose norm an SVD can tell",

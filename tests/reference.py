@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from specjax._vectors import generic_direction
+from specjax._core.vectors import generic_direction
 
 TURN, PUSH = 0.07, 1e-3  # docs/design/0002
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import specjax as sx
-from specjax import _vectors
-from specjax._gram import grams, longest
-from specjax._warmup import _bidiagonalize
+from specjax._core import vectors as _vectors
+from specjax._core.inner_products import grams, longest
+from specjax._core.krylov import _bidiagonalize
 from tests.cases import designed, norm
 from tests.reference import power_steps, two_vectors
 

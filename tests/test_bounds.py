@@ -11,9 +11,9 @@ import pytest
 
 import specjax as sx
 from specjax import bounds
-from specjax._errors import TooLargeError
 from specjax.bounds._gram import adjoint_times_self
 from specjax.bounds._rounding import gamma, power_of_two
+from specjax.errors import TooLargeError
 from tests.cases import Own, designed, enable_x64
 from tests.exhaustive import sampled
 

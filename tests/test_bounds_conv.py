@@ -10,9 +10,9 @@ import pytest
 
 import specjax as sx
 from specjax import bounds
-from specjax._errors import TooLargeError
 from specjax.bounds._circular import containing
 from specjax.bounds._spectrum import block_error, over_blocks
+from specjax.errors import TooLargeError
 from tests.cases import enable_x64, rows
 from tests.exhaustive import sampled
 from tests.test_conv import GEOMETRIES, conv, dense, make_kernel, transposed

@@ -22,12 +22,11 @@ import safetensors.flax
 import safetensors.numpy
 from flax import nnx, serialization, traverse_util
 
-from specjax._errors import CheckpointError
-from specjax._extras import MissingLibraryError
 from specjax._tree import join, named_leaves
 from specjax.checkpoints import _read
 from specjax.checkpoints._model_part import named_part, without_optimizers
 from specjax.checkpoints._read import read_checkpoint
+from specjax.errors import CheckpointError, MissingLibraryError
 
 RNG = np.random.default_rng(0)
 ARRAYS = {

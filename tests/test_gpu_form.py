@@ -12,7 +12,7 @@ import pytest
 from jax import lax
 
 import specjax as sx
-from specjax._both_ways import both_ways
+from specjax._core.products import both_ways
 from tests.cases import enable_x64
 from tests.exhaustive import sampled
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import specjax as sx
-from specjax._kernels import as_rule, select
-from specjax._layers import einsum_kernel, layer_kernel, matrices_only
-from specjax._linear_map import _as_axes
+from specjax._flax_layers import einsum_kernel, layer_kernel, matrices_only
+from specjax.kernels._rules import as_rule, select
+from specjax.linear_maps._matrix import _as_axes
 
 PARAMS = {"Dense_0": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}}
 

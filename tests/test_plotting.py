@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import specjax as sx
-from specjax._extras import MissingLibraryError
+from specjax.errors import MissingLibraryError
 from specjax.plotting import plot_history, plot_spectra
 from tests.cases import designed
 

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 import specjax as sx
-from specjax._extras import MissingLibraryError
 from specjax.diagnostics._table import _number, describe_map
+from specjax.errors import MissingLibraryError
 from tests.cases import designed
 from tests.test_conv import GEOMETRIES, dense, make_kernel
 from tests.test_metrics import Own

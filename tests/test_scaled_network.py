@@ -14,9 +14,9 @@ import pytest
 from flax import nnx
 
 import specjax as sx
-from specjax import _scaled_output
 from specjax import linen as sx_linen
 from specjax import nnx as sx_nnx
+from specjax._fast import outputs as _scaled_output
 from tests.cases import designed, enable_x64
 from tests.exhaustive import sampled
 

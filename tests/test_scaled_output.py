@@ -17,8 +17,8 @@ import specjax as sx
 from benchmarks.accuracy.passes import writes
 from specjax import linen as sx_linen
 from specjax import nnx as sx_nnx
-from specjax._scaled_output import WhereGiven
-from specjax._spectral_norm import Factor
+from specjax._fast.outputs import WhereGiven
+from specjax.transforms import Factor
 from tests.cases import designed, enable_x64
 
 KEY = jax.random.key(0)

@@ -17,8 +17,8 @@ from jax.sharding import PartitionSpec as P
 
 import specjax as sx
 import specjax.linen
-from specjax._mesh import names_on_axis
-from specjax._vectors import generic_direction
+from specjax._core.vectors import generic_direction
+from specjax.linear_maps._sharding import names_on_axis
 from specjax.optax import keep_spectral_norm
 from tests.cases import Own, norm
 from tests.exhaustive import exhaustive

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import specjax as sx
-from specjax._together import Parts, Vectors, together
-from specjax._turn import turn
+from specjax._core.rayleigh_ritz import turn
+from specjax._fast.batch import Parts, Vectors, together
 from tests.exhaustive import sampled
 
 N_KERNELS, N_IN, N_OUT = 5, 12, 7

@@ -1,17 +1,34 @@
 """What to divide a kernel by, so that the norm of the rounded result is proved."""
 
+import functools
 import math
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Inexact, Real
 
-from specjax._batch import over_batch
-from specjax._conv import Conv
-from specjax._linear_map import LinearMap
-from specjax._vectors import vector_dtype
+from specjax._core.batch import over_batch
+from specjax._core.rescale import normalize
+from specjax._core.vectors import vector_dtype
+from specjax._options import Bound
 from specjax.bounds._circular import containing, repeats
 from specjax.bounds._rounding import frobenius, up
 from specjax.bounds._upper import upper
+from specjax.linear_maps._conv import Conv
+from specjax.linear_maps._matrix import LinearMap
+
+
+@functools.partial(jax.jit, static_argnames=("linear_map", "cap", "grad_sigma"))
+def certified(
+    kernel: Array, bound: Bound, *, linear_map: LinearMap, cap: bool, grad_sigma: bool
+) -> Array:
+    """Returns the kernel divided by a proved bound: its norm is at most `bound`."""
+    divisor = certified_divisor(kernel, linear_map)
+    if not grad_sigma:
+        divisor = lax.stop_gradient(divisor)
+    reached = jnp.asarray(bound, divisor.dtype) - underflow(kernel, linear_map)
+    return normalize(kernel, divisor, linear_map, jnp.maximum(reached, 0), cap)
 
 
 def certified_divisor(

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import lax
 
-from specjax import _errors
-from specjax._conv import Conv
-from specjax._linear_map import as_tuple
+from specjax import errors
+from specjax.linear_maps._conv import Conv
+from specjax.linear_maps._matrix import as_tuple
 
 
 class Axis(NamedTuple):
@@ -154,7 +154,7 @@ def every_size(conv: Conv, axes: tuple[Axis, ...]) -> tuple[tuple[Axis, ...], fl
     Polynomials" (2018), for the root.
     """
     if conv.padding == "REFLECT":
-        message = _errors.complaint(
+        message = errors.message(
             "every_size=True",
             got=f"{conv}",
             need="zero or circular padding, whose bound does not depend on the size",

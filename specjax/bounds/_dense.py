@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact
 
-from specjax._conv import Conv
+from specjax.linear_maps._conv import Conv
 
 # Where an image is its own surroundings two pixels can meet more than once.
 ROUNDED = ("CIRCULAR", "REFLECT")

@@ -11,10 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 
-from specjax._batch import over_batch
-from specjax._conv import Conv
-from specjax._linear_map import LinearMap, Matrix
-from specjax._vectors import vector_dtype
+from specjax._core.batch import over_batch
+from specjax._core.vectors import vector_dtype
 from specjax.bounds._circular import Axis, containing
 from specjax.bounds._norm import Norm, of
 from specjax.bounds._size import MAX_BYTES, check_bytes
@@ -26,6 +24,8 @@ from specjax.bounds._spectrum import (
     over_blocks,
 )
 from specjax.bounds._views import as_matrix, check_map, one_shape
+from specjax.linear_maps._conv import Conv
+from specjax.linear_maps._matrix import LinearMap, Matrix
 
 
 def exact(

@@ -6,18 +6,18 @@ import jax
 from jax import lax
 from jaxtyping import Array, Inexact
 
-from specjax._batch import over_batch
-from specjax._check_spec import check_spec
-from specjax._linear_map import LinearMap, Matrix
-from specjax._mesh import shards_of
+from specjax._core.batch import over_batch
+from specjax._core.krylov import warm_up
+from specjax._core.state import expected
+from specjax._core.step import power_iteration
+from specjax._core.vectors import generic_direction, unit
 from specjax._options import check_options
-from specjax._power import power_iteration
-from specjax._state import expected
-from specjax._vectors import generic_direction, unit
-from specjax._warmup import warm_up
 from specjax.bounds._norm import Norm, of
 from specjax.bounds._product import stretch
 from specjax.bounds._rounding import power_of_two
+from specjax.linear_maps._check_spec import check_spec
+from specjax.linear_maps._matrix import LinearMap, Matrix
+from specjax.linear_maps._sharding import shards_of
 
 
 def lower(

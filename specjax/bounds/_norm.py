@@ -9,8 +9,8 @@ import jax
 import jax.core
 import numpy as np
 
-from specjax._conv import Conv
-from specjax._linear_map import LinearMap
+from specjax.linear_maps._conv import Conv
+from specjax.linear_maps._matrix import LinearMap
 
 ROUNDINGS = {
     "lower": decimal.ROUND_FLOOR,

@@ -16,9 +16,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
-from specjax._conv import Conv
-from specjax._linear_map import LinearMap
-from specjax._mesh import (
+from specjax._core.vectors import vector_dtype
+from specjax.bounds._rounding import gamma, power_of_two, up
+from specjax.linear_maps._conv import Conv
+from specjax.linear_maps._matrix import LinearMap
+from specjax.linear_maps._sharding import (
     Names,
     count,
     explicit_axes,
@@ -26,8 +28,6 @@ from specjax._mesh import (
     summed,
     varying_axes,
 )
-from specjax._vectors import vector_dtype
-from specjax.bounds._rounding import gamma, power_of_two, up
 
 # Into how many pieces a sum is split, and how many numbers they may have together.
 _PIECES = 32

@@ -12,7 +12,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Inexact, Real
 
-from specjax._mesh import Names
+from specjax.linear_maps._sharding import Names
 
 
 def gamma(n: int, dtype: DTypeLike) -> float:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from specjax import _errors
-from specjax._linear_map import LinearMap
+from specjax import errors
+from specjax.linear_maps._matrix import LinearMap
 
 MAX_BYTES = 4 * 2**30
 
@@ -20,14 +20,14 @@ def check_bytes(
     """Raises a TooLargeError if a method needs more memory than it may take."""
     if needed <= max_bytes:
         return
-    message = _errors.complaint(
+    message = errors.message(
         method,
         got=f"a kernel of shape {tuple(shape)} under {linear_map}, for which it takes "
         f"{_readable(needed)}",
         need=f"at most max_bytes={max_bytes} ({_readable(max_bytes)})",
         fix=fix,
     )
-    raise _errors.TooLargeError(message)
+    raise errors.TooLargeError(message)
 
 
 def _readable(n_bytes: int) -> str:

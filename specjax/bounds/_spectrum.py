@@ -19,10 +19,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Inexact, Int, Real
 
-from specjax import _errors
-from specjax._conv import Conv
+from specjax import errors
 from specjax.bounds._circular import Axis
 from specjax.bounds._rounding import frobenius, gamma
+from specjax.linear_maps._conv import Conv
 
 # Bytes of the blocks that are looked at together.
 _AT_ONCE = 2**24
@@ -84,13 +84,13 @@ def _phases(kernel: Array, axes: Axes, frequency: Array) -> Array:
 def _check_turns(axis: Axis) -> None:
     """Raises a TooLargeError for frequencies times taps beyond 32 bits."""
     if axis.size * axis.reach >= 2**31:
-        message = _errors.complaint(
+        message = errors.message(
             "specjax.bounds",
             got=f"a window of {axis.reach} points on {axis.size} points",
             need="a product below 2^31, for which the phases are exact",
             fix='bounds.upper(..., every_size=True) or method="aol"',
         )
-        raise _errors.TooLargeError(message)
+        raise errors.TooLargeError(message)
 
 
 @functools.cache

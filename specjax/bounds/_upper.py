@@ -8,12 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact
 
-from specjax import _errors
-from specjax._batch import over_batch
-from specjax._conv import Conv
-from specjax._linear_map import LinearMap, Matrix
+from specjax import errors
+from specjax._core.batch import over_batch
+from specjax._core.vectors import vector_dtype
 from specjax._options import check_options
-from specjax._vectors import vector_dtype
 from specjax.bounds._circular import Axis, containing, every_size, repeats
 from specjax.bounds._closed import almost_orthogonal, fantastic_four
 from specjax.bounds._dense import ROUNDED, dense
@@ -31,6 +29,8 @@ from specjax.bounds._spectrum import (
     over_blocks,
 )
 from specjax.bounds._views import as_matrix, check_map, one_shape
+from specjax.linear_maps._conv import Conv
+from specjax.linear_maps._matrix import LinearMap, Matrix
 
 _NAMES = {
     "gram": "Gram iteration",
@@ -117,7 +117,7 @@ def _check_method(
     possible = {"fantastic_four": is_conv, "dense": written_out}
     known = [name for name in _NAMES if possible.get(name, True)]
     if method not in known:
-        message = _errors.complaint(
+        message = errors.message(
             "bounds.upper",
             got=f"method={method!r} for a {type(linear_map).__name__}",
             need=f"one of {', '.join(map(repr, known))}",
@@ -125,7 +125,7 @@ def _check_method(
         )
         raise ValueError(message)
     if n_steps < 1:
-        message = _errors.complaint(
+        message = errors.message(
             "bounds.upper", got=f"n_steps={n_steps}", need="1 or more", fix="n_steps=13"
         )
         raise ValueError(message)

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from specjax import _errors
-from specjax._check_spec import check_spec
-from specjax._conv import Conv
-from specjax._linear_map import LinearMap, Matrix, as_tuple
-from specjax._mesh import explicit_axes, names_on_axis, shards_of
+from specjax import errors
+from specjax.linear_maps._check_spec import check_spec
+from specjax.linear_maps._conv import Conv
+from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
+from specjax.linear_maps._sharding import explicit_axes, names_on_axis, shards_of
 
 
 def check_map(linear_map: LinearMap, kernel: Array) -> Matrix | Conv:
@@ -21,7 +21,7 @@ def check_map(linear_map: LinearMap, kernel: Array) -> Matrix | Conv:
         ValueError: if it does not fit the kernel, or reads a shard of one.
     """
     if not isinstance(linear_map, Matrix | Conv):
-        message = _errors.complaint(
+        message = errors.message(
             "specjax.bounds",
             got=f"{linear_map!r}",
             need="a Matrix or a Conv, whose singular values these methods know",
@@ -42,7 +42,7 @@ def check_map(linear_map: LinearMap, kernel: Array) -> Matrix | Conv:
     ):
         got = f"a kernel that an explicit mesh splits ({place})"
     if got:
-        message = _errors.complaint(
+        message = errors.message(
             "specjax.bounds",
             got=got,
             need="the whole kernel: these methods multiply it with itself",

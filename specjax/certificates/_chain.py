@@ -12,8 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from specjax import _errors
-from specjax._linear_map import LinearMap, Matrix, as_tuple
+from specjax import errors
 from specjax._tree import Path
 from specjax.bounds import Norm
 from specjax.certificates._activations import reason_for, slope_of
@@ -22,6 +21,7 @@ from specjax.certificates._named_layers import Layer
 from specjax.certificates._parts import Part, Repeat, Reshape, Residual
 from specjax.certificates._pools import Shape
 from specjax.certificates._upward import product, total
+from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
 
 _RESHAPING = (jnp.ravel,)
 
@@ -38,7 +38,7 @@ class Network:
 def names_in(parts: Sequence[Any]) -> Iterator[str]:
     """Yields every name in the chain and in the chains inside it."""
     if isinstance(parts, str):
-        message = _errors.complaint(
+        message = errors.message(
             "parts", got=repr(parts), need="a list", fix=f"[{parts!r}]"
         )
         raise TypeError(message)
@@ -105,7 +105,7 @@ def _kernel(
     norm = network.norms[layer.kernel]
     values = np.asarray(norm.value, np.float64)
     if values.ndim != (at is not None):
-        raise ValueError(_stack_complaint(name, values.shape, at))
+        raise ValueError(_stack_message(name, values.shape, at))
     value = _number(values if at is None else values[at])
     kind, method = norm.kind, f"{norm.method}, of the {norm.of}"
     if value == math.inf:
@@ -122,7 +122,7 @@ def sides_of_one(linear_map: LinearMap, shape: Shape) -> tuple[Shape, Shape]:
     return linear_map.one().sides(one)
 
 
-def _stack_complaint(name: str, sizes: Shape, at: int | None) -> str:
+def _stack_message(name: str, sizes: Shape, at: int | None) -> str:
     if at is None:
         got = f"a stack of {' x '.join(map(str, sizes))} kernels"
         need = "to know how they follow each other"
@@ -131,7 +131,7 @@ def _stack_complaint(name: str, sizes: Shape, at: int | None) -> str:
     else:
         got = f"{len(sizes)} axes of a stack inside of a Repeat"
         need, fix = "one", "a Repeat around stacks only, or the params of one slice"
-    return _errors.complaint(name, got=got, need=need, fix=fix)
+    return errors.message(name, got=got, need=need, fix=fix)
 
 
 def _through(
@@ -143,7 +143,7 @@ def _through(
         return after if whole else None
     rest = len(shape) - len(before)
     if rest < 0 or (whole and rest) or shape[rest:] != before:
-        message = _errors.complaint(
+        message = errors.message(
             name,
             got=f"an input of shape {shape} from the part before it",
             need=f"{before}",
@@ -166,7 +166,7 @@ def _residual(
         inner.append(Factor(title, constant, _kind(constant), method, factors))
         shapes.append(after)
     if None not in shapes and shapes[0] != shapes[1]:
-        message = _errors.complaint(
+        message = errors.message(
             "Residual",
             got=f"a branch of shape {shapes[0]} and a shortcut of shape {shapes[1]}",
             need="one shape: a sum that broadcasts stretches more",
@@ -185,7 +185,7 @@ def _repeat(
     kernels = (network.layers[name].kernel for name in names_in(part.parts))
     sizes = {np.shape(network.norms[k].value) for k in kernels if k is not None}
     if at is not None or len(sizes) != 1 or len(*sizes) != 1:
-        message = _errors.complaint(
+        message = errors.message(
             "Repeat",
             got=f"stacks of shapes {', '.join(map(str, sorted(sizes)))}"
             + ", inside of another Repeat" * (at is not None),
@@ -237,7 +237,7 @@ def _fitting(
     try:
         return function(shape)
     except ValueError as error:
-        message = _errors.complaint(
+        message = errors.message(
             name,
             got=f"an input of shape {shape} from the part before it",
             need=str(error),

@@ -12,16 +12,16 @@ import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from specjax import _errors, bounds
-from specjax._conv import Conv
-from specjax._kernels import Kernels, flax_kernels, select
-from specjax._linear_map import LinearMap
+from specjax import bounds, errors
 from specjax._tree import named_leaves
 from specjax.certificates._certificate import Certificate
 from specjax.certificates._chain import Network, names_in, sides_of_one, walk
 from specjax.certificates._named_layers import find_layers
 from specjax.certificates._pools import Shape
 from specjax.certificates._upward import product
+from specjax.kernels._rules import Kernels, flax_kernels, select
+from specjax.linear_maps._conv import Conv
+from specjax.linear_maps._matrix import LinearMap
 
 _SMALL_SIDE = 1024  # of an operator that is written out: its cube is what it costs
 
@@ -112,7 +112,7 @@ def _bound(
 ) -> bounds.Norm:
     norm = upper(jnp.asarray(leaf), linear_map)
     if norm.kind != "upper":
-        message = _errors.complaint(
+        message = errors.message(
             "upper",
             got=f"a norm that is {norm.kind} ({norm.method})",
             need="an upper bound: rounding may have left the others below the norm",
@@ -124,7 +124,7 @@ def _bound(
 
 def _is_array(leaf: Any) -> bool:
     if isinstance(leaf, jax.core.Tracer):
-        message = _errors.complaint(
+        message = errors.message(
             "params",
             got="a traced array",
             need="values, since a certificate is for these very kernels",

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from specjax import _errors
-from specjax._kernels import Kernels, is_named
-from specjax._linear_map import LinearMap, Matrix, as_tuple
+from specjax import errors
 from specjax._tree import Path, join
 from specjax.certificates._activations import reason_for
+from specjax.kernels._rules import Kernels, is_named
+from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
 
 _BIASES = ("bias", "b")
 _MOST_NAMED = 8
@@ -42,16 +42,16 @@ def find_layers(
         ValueError: for each name that is not one layer, each kernel of many axes that
             is a matrix by a guess, and leaves without a name; all in one message.
     """
-    complaints, layers = [], {}
+    messages, layers = [], {}
     for name in dict.fromkeys(names):
         try:
             layers[name] = layer = _layer(name, leaves, selected)
             if layer.kernel is not None:
                 _check_map(layer.kernel, *selected[layer.kernel], kernels)
         except ValueError as error:
-            complaints.append(str(error))
-    complaints += _left_over(leaves, layers, unused)
-    _errors.raise_together(ValueError, complaints)
+            messages.append(str(error))
+    messages += _left_over(leaves, layers, unused)
+    errors.raise_all(ValueError, messages)
     return layers
 
 
@@ -75,7 +75,7 @@ def _layer(
         reason = None
     if reason is not None:
         return Layer(None, reason, frozenset(below))
-    message = _errors.complaint(
+    message = errors.message(
         name,
         got=f"a module with {_listed(below)}",
         need="a layer with one kernel and at most a bias",
@@ -89,7 +89,7 @@ def _below(name: str, leaves: Mapping[Path, Any]) -> list[Path]:
     own = tuple(name.split("/"))
     below = [path for path in leaves if path[: len(own)] == own]
     if not below:
-        message = _errors.complaint(
+        message = errors.message(
             name,
             got="a name that is not in the params",
             need="a module or a kernel of the params",
@@ -104,9 +104,9 @@ def _check_map(path: Path, leaf: Any, linear_map: LinearMap, kernels: Kernels) -
     if not isinstance(linear_map, Matrix) or is_named(path, kernels):
         return
     if len(as_tuple(linear_map.in_axis)) + len(as_tuple(linear_map.out_axis)) > 2:
-        message = _errors.complaint(
+        message = errors.message(
             join(path),
-            got=f"{_errors.describe(leaf)}, read as a matrix by its name and shape",
+            got=f"{errors.describe(leaf)}, read as a matrix by its name and shape",
             need="to know that it is one: the norm of a convolution is up to "
             "sqrt(window size) times that of its reshaped kernel",
             fix=f"kernels={{r'{join(path)}': specjax.Conv(input_shape=...), r'.*': "
@@ -118,24 +118,24 @@ def _check_map(path: Path, leaf: Any, linear_map: LinearMap, kernels: Kernels) -
 def _left_over(
     leaves: Mapping[Path, Any], layers: Mapping[str, Layer], unused: Sequence[str]
 ) -> list[str]:
-    """Returns a complaint for leaves without a part, and for names without a leaf."""
-    complaints, used = [], {p for layer in layers.values() for p in layer.leaves}
+    """Returns the message for leaves without a part, and for names without a leaf."""
+    messages, used = [], {p for layer in layers.values() for p in layer.leaves}
     for name in unused:
         try:
             used |= set(_below(name, leaves))
         except ValueError as error:
-            complaints.append(f"unused {error}")
+            messages.append(f"unused {error}")
     forgotten = [path for path in leaves if path not in used]
     if forgotten:
-        message = _errors.complaint(
+        message = errors.message(
             "parts",
             got=f"no part for {_listed(forgotten)} of the params",
             need="every layer of the network in the chain",
             fix="the missing names in parts, or in unused=[...] if the network does "
             "without them",
         )
-        complaints.append(message)
-    return complaints
+        messages.append(message)
+    return messages
 
 
 def _listed(paths: Sequence[Path]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from jax.typing import ArrayLike
 
-from specjax import _errors
+from specjax import errors
 from specjax.certificates._certificate import Factor
 from specjax.certificates._pools import AvgPool, MaxPool, Shape, SumPool
 
@@ -79,7 +79,7 @@ class Claim:
     def __post_init__(self) -> None:
         """Refuses what is no constant."""
         if not self.constant >= 0:
-            message = _errors.complaint(
+            message = errors.message(
                 f"Claim({self.name!r})",
                 got=f"constant={self.constant}",
                 need="a number of 0 or more, or inf",

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from jax import lax
 
-from specjax import _errors
+from specjax import errors
 from specjax.certificates._certificate import Factor
 from specjax.certificates._upward import root
 
@@ -47,7 +47,7 @@ class _Pool:
         except TypeError:
             window, strides = (), (0,)
         if len(window) != len(strides) or min(window + strides, default=0) < 1:
-            message = _errors.complaint(
+            message = errors.message(
                 type(self).__name__,
                 got=f"window={self.window}, strides={self.strides}",
                 need="an int of 1 or more for each spatial axis",

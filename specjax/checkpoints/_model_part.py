@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from specjax._errors import refusal
+from specjax.errors import checkpoint_error
 
 _OPTIMIZER = re.compile(r"opt|opt_?states?|optimizers?|optimizer_?states?|tx_?state")
 # Fields of optax' states beside their moments: adam, adafactor, adadelta, lamb, ...
@@ -38,7 +38,7 @@ def named_part(tree: Any, name: str, path: Path) -> Any:
             got = f"no {name} in it"
             need = f"one of what {above or 'it'} holds ({names})"
             some = "/".join([*parts[:depth], *list(children)[:1]])
-            raise refusal(path, got, need, f"--params {some}")
+            raise checkpoint_error(path, got, need, f"--params {some}")
         found = children[part]
     for part in reversed(parts):
         found = {part: found}

@@ -10,8 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from specjax._errors import refusal
-from specjax._extras import needs_extra
+from specjax.errors import checkpoint_error, needs_extra
 
 
 def find_step(path: Path) -> Path:
@@ -22,7 +21,7 @@ def find_step(path: Path) -> Path:
     steps = {number: child for number, child in steps.items() if number is not None}
     if not steps:
         got, fix = "a folder without an Orbax checkpoint", "the folder of the steps"
-        raise refusal(path, got, "one with _METADATA, or steps of such", fix)
+        raise checkpoint_error(path, got, "one with _METADATA, or steps of such", fix)
     return steps[max(steps)]
 
 

@@ -15,9 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from specjax._errors import CheckpointError, refusal
-from specjax._extras import MissingLibraryError, needs_extra
 from specjax.checkpoints._orbax import find_step, read_orbax
+from specjax.errors import (
+    CheckpointError,
+    MissingLibraryError,
+    checkpoint_error,
+    needs_extra,
+)
 
 _KINDS = "an Orbax folder, or a flax msgpack, safetensors or npz file"
 # A compressed file may say that it holds much more than it is large: up to this.
@@ -73,10 +77,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise
     except Exception as error:  # as many kinds as there are ways for a file to break
         got = f"a damaged {kind.name} ({type(error).__name__})"
-        raise refusal(path, got, "a whole one", "another copy of it") from None
+        raise checkpoint_error(path, got, "a whole one", "another copy of it") from None
     if not any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(tree)):
         got = f"a {kind.name} without an array"
-        raise refusal(path, got, "params", "the checkpoint of a model")
+        raise checkpoint_error(path, got, "params", "the checkpoint of a model")
     return Checkpoint(dict(tree), path, kind.name)
 
 
@@ -94,12 +98,12 @@ def _kind_of(path: Path) -> _Kind:
             return _Kind("Orbax checkpoint", read_orbax)
         if not path.is_file():
             got = "something that is no file" if path.exists() else "no file or folder"
-            raise refusal(path, got, _KINDS, "the path of one")
+            raise checkpoint_error(path, got, _KINDS, "the path of one")
         with path.open("rb") as file:
             head = file.read(16)
     except OSError as error:
         got = f"a path that can not be read ({error.strerror})"
-        raise refusal(path, got, _KINDS, "a readable one") from None
+        raise checkpoint_error(path, got, _KINDS, "a readable one") from None
     if head.startswith(b"PK\x03\x04"):
         return _Kind("npz", _read_npz)
     # Its header's length, below 2^32 in any file, then JSON.
@@ -108,11 +112,11 @@ def _kind_of(path: Path) -> _Kind:
     # Else 128 is an empty map, and two bytes later nothing would follow.
     if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         got, fix = "a pickle, which can run code", "saving the params in one of these"
-        raise refusal(path, got, _KINDS, fix)
+        raise checkpoint_error(path, got, _KINDS, fix)
     if _is_map_of_names(head):
         return _Kind("flax msgpack file", _read_msgpack)
     got = "an unknown kind of file" if head else "an empty file"
-    raise refusal(path, got, _KINDS, "saving the params in one of these")
+    raise checkpoint_error(path, got, _KINDS, "saving the params in one of these")
 
 
 def _is_map_of_names(head: bytes) -> bool:
@@ -152,11 +156,13 @@ def _read_npz(path: Path) -> Any:
         members = archive.infolist()
         if not all(member.filename.endswith(".npy") for member in members):
             got = "a zip archive with other things than numpy arrays"
-            raise refusal(path, got, _KINDS, "saving the params in one of these")
+            raise checkpoint_error(
+                path, got, _KINDS, "saving the params in one of these"
+            )
         size = sum(member.file_size for member in members)
         if size > max(_FREE_BYTES, _EXPANSION * path.stat().st_size):
             got = f"an npz that would expand to {size:,} bytes"
-            raise refusal(path, got, "one of arrays", "numpy.savez")
+            raise checkpoint_error(path, got, "one of arrays", "numpy.savez")
         return {
             member.filename.removesuffix(".npy"): _read_npy(path, archive, member)
             for member in members
@@ -171,7 +177,9 @@ def _read_npy(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> 
         if "allow_pickle" not in str(error):
             raise
         got = f"an npz with pickled objects ({member.filename}), which can run code"
-        raise refusal(path, got, "arrays of numbers", "leaving them out") from None
+        raise checkpoint_error(
+            path, got, "arrays of numbers", "leaving them out"
+        ) from None
     return array.view(jnp.bfloat16) if array.dtype.str[1:] == "V2" else array
 
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from specjax._kernels import flax_kernels
-from specjax._linear_map import LinearMap, Matrix, as_tuple
 from specjax._tree import Path
+from specjax.kernels._rules import flax_kernels
+from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
 
 
 def backward_kernels(path: Path, leaf: Any) -> LinearMap | None:

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from specjax import _errors
-from specjax._kernels import Kernels, flax_kernels
-from specjax._linear_map import Matrix
+from specjax import errors
 from specjax._options import Bound, check_options
 from specjax.constraints._excess import excess
 from specjax.constraints._matrices import each_kernel, of_matrices
+from specjax.kernels._rules import Kernels, flax_kernels
+from specjax.linear_maps._matrix import Matrix
 
 _METHODS = ("svd", "polar")
 
@@ -68,7 +68,7 @@ def project_spectral_ball(
     """
     check_options(bound=bound)
     if method is not None and method not in _METHODS:
-        message = _errors.complaint(
+        message = errors.message(
             "method", got=repr(method), need="'svd', 'polar' or None", fix="method=None"
         )
         raise ValueError(message)

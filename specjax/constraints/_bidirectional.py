@@ -11,15 +11,16 @@ from typing import Any, TypeAlias
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from specjax import _errors, _state
-from specjax._kernels import Kernels, flax_kernels, select
-from specjax._linear_map import LinearMap
+from specjax import errors
+from specjax._core import state as _state
+from specjax._core.state import Carried, State
 from specjax._options import Bound, check_flags, check_options
-from specjax._spectral_norm import sn_init
-from specjax._state import Carried, State
 from specjax._tree import Path, join, replace_leaves
 from specjax.constraints._backward import backward_kernels
 from specjax.constraints._two_norms import apply_one, fuse_one
+from specjax.kernels._rules import Kernels, flax_kernels, select
+from specjax.linear_maps._matrix import LinearMap
+from specjax.transforms import sn_init
 
 _WAYS = ("forward", "backward")
 
@@ -162,8 +163,8 @@ _Both: TypeAlias = dict[Path, tuple[Array, tuple[LinearMap, ...]]]
 def _both(params: Any, kernels: Kernels, backward: Kernels) -> _Both:
     """Returns each kernel with its map forward and its map backward."""
     there, back = select(params, kernels), select(params, backward)
-    complaints = [
-        _errors.complaint(
+    messages = [
+        errors.message(
             join(path) or "kernel",
             got=f"{_map_of(there, path)} forward and {_map_of(back, path)} backward",
             need="a linear map for both ways, with the same batch_axis",
@@ -174,7 +175,7 @@ def _both(params: Any, kernels: Kernels, backward: Kernels) -> _Both:
         or path not in back
         or there[path][1].batch_axis != back[path][1].batch_axis
     ]
-    _errors.raise_together(ValueError, complaints)
+    errors.raise_all(ValueError, messages)
     return {
         path: (jnp.asarray(kernel), (linear_map, back[path][1]))
         for path, (kernel, linear_map) in there.items()
@@ -187,7 +188,7 @@ def _map_of(selected: dict[Path, tuple[Array, LinearMap]], path: Path) -> str:
 
 def _read(state: Any, both: _Both) -> dict[Path, tuple[Carried, ...]]:
     if not isinstance(state, Mapping) or set(state) != set(_WAYS):
-        message = _errors.complaint(
+        message = errors.message(
             "state",
             got=f"a {type(state).__name__} without these two states alone",
             need="a mapping of " + " and ".join(_WAYS),

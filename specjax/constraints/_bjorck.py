@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from specjax import _errors
-from specjax._kernels import Kernels, flax_kernels
-from specjax._linear_map import Matrix
+from specjax import errors
 from specjax._options import check_options
 from specjax.constraints._matrices import each_kernel, of_matrices
 from specjax.constraints._polar import at_most_one, product
+from specjax.kernels._rules import Kernels, flax_kernels
+from specjax.linear_maps._matrix import Matrix
 
 
 def bjorck(
@@ -95,7 +95,7 @@ def _term(k: int) -> float:
 def _check_order(order: Any) -> None:
     static = isinstance(order, numbers.Integral) and not isinstance(order, bool)
     if not static or order < 1:
-        message = _errors.complaint(
+        message = errors.message(
             "order", got=str(order), need="a static int of 1 or more", fix="order=1"
         )
         raise (ValueError if static else TypeError)(message)

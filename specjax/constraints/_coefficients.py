@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from jax.typing import DTypeLike
 
-from specjax import _errors
+from specjax import errors
 from specjax._options import check_options
 
 Step: TypeAlias = tuple[float, float, float]
@@ -61,7 +61,7 @@ def newton_schulz_steps(least: float, tolerance: float = 1e-6) -> tuple[Step, ..
     """
     for name, value in (("least", least), ("tolerance", tolerance)):
         if not 0 < value < 1:
-            message = _errors.complaint(
+            message = errors.message(
                 name,
                 got=str(value),
                 need="a number between 0 and 1",

@@ -9,16 +9,16 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from specjax import _errors
-from specjax._kernels import Kernels, flax_kernels
-from specjax._linear_map import LinearMap
-from specjax._mesh import explicit_axes
+from specjax import errors
+from specjax._core.vectors import vector_dtype
 from specjax._tree import Path, join, named_leaves, replace_leaves
-from specjax._vectors import vector_dtype
 from specjax.constraints import _split
 from specjax.constraints._split import Split
 from specjax.constraints._units import all_number_shapes, number_shapes
 from specjax.constraints._weight_norm import wn_apply
+from specjax.kernels._rules import Kernels, flax_kernels
+from specjax.linear_maps._matrix import LinearMap
+from specjax.linear_maps._sharding import explicit_axes
 
 
 def wn_data_init(
@@ -145,15 +145,15 @@ def _check(
     bias: str,
 ) -> None:
     """Raises one ValueError for all outputs and biases that do not fit the kernels."""
-    complaints = []
+    messages = []
     for path, (v, _, linear_map) in found.items():
         each, one = number_shapes(v, linear_map)
         outputs, beside = _outputs_of(path, seen), (*path[:-1], bias)
         if len(outputs) != 1 or not _has_units(outputs[0], each, len(one)):
-            complaints.append(_not_an_output(path, outputs, each, len(one)))
+            messages.append(_not_an_output(path, outputs, each, len(one)))
         if beside in held and jnp.shape(held[beside]) != each:
-            complaints.append(_not_a_bias(beside, held[beside], each))
-    _errors.raise_together(ValueError, complaints)
+            messages.append(_not_a_bias(beside, held[beside], each))
+    errors.raise_all(ValueError, messages)
 
 
 def _has_units(output: Any, each: tuple[int, ...], n_batch: int) -> bool:
@@ -165,9 +165,9 @@ def _has_units(output: Any, each: tuple[int, ...], n_batch: int) -> bool:
 def _not_an_output(
     path: Path, outputs: list[Any], each: tuple[int, ...], n_batch: int
 ) -> str:
-    return _errors.complaint(
+    return errors.message(
         f"outputs {join(path[:-1])}",
-        got=", ".join(map(_errors.describe, outputs)) or "nothing",
+        got=", ".join(map(errors.describe, outputs)) or "nothing",
         need=f"one array for the kernel {join(path)}, {list(each[:n_batch])} in front "
         f"and {list(each[n_batch:])} last",
         fix="outputs=lambda params: {'Dense_0': x @ params['Dense_0']['kernel']}, or "
@@ -176,9 +176,9 @@ def _not_an_output(
 
 
 def _not_a_bias(path: Path, leaf: Any, each: tuple[int, ...]) -> str:
-    return _errors.complaint(
+    return errors.message(
         join(path),
-        got=_errors.describe(leaf),
+        got=errors.describe(leaf),
         need=f"a bias of shape {each}, one number for each unit",
         fix="bias='the name of the layer's bias'",
     )

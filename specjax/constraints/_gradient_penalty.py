@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from specjax import _errors
+from specjax import errors
+from specjax._core.vectors import vector_dtype
 from specjax._options import check_flags, check_target
-from specjax._vectors import vector_dtype
 from specjax.constraints._root import root
 
 Critic = Callable[[Any], Array]
@@ -107,7 +107,7 @@ def between(
     """
     _check_floats(real=real, fake=fake)
     if jnp.shape(real) != jnp.shape(fake):
-        message = _errors.complaint(
+        message = errors.message(
             "fake",
             got=f"shape {jnp.shape(fake)}",
             need=f"the shape of real, {jnp.shape(real)}",
@@ -210,26 +210,26 @@ def _squares(critic: Critic, x: Array) -> Array:
 
 
 def _check_floats(**arrays: Any) -> None:
-    complaints = [
-        _errors.complaint(
+    messages = [
+        errors.message(
             name,
-            got=_errors.describe(x),
+            got=errors.describe(x),
             need="an array of floats to differentiate in",
             fix=f"{name}.astype(jnp.float32)",
         )
         for name, x in arrays.items()
         if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.floating)
     ]
-    _errors.raise_together(TypeError, complaints)
+    errors.raise_all(TypeError, messages)
 
 
 def _check_scores(scores: Any, x: Array) -> None:
     shapes = ((), (1,)) if x.ndim else ()
     if jnp.shape(scores) not in [(*x.shape[:1], *rest) for rest in shapes]:
-        message = _errors.complaint(
+        message = errors.message(
             "critic(x)",
-            got=_errors.describe(scores),
-            need=f"one score for each sample of x, {_errors.describe(x)}",
+            got=errors.describe(scores),
+            need=f"one score for each sample of x, {errors.describe(x)}",
             fix="critic=lambda x: model.apply(variables, x)[..., 0]",
         )
         raise ValueError(message)

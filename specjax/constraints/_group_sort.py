@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
-from specjax import _errors
-from specjax._mesh import explicit_axes
+from specjax import errors
+from specjax.linear_maps._sharding import explicit_axes
 
 
 def maxmin(x: Shaped[Array, " *shape"], axis: int = -1) -> Shaped[Array, " *shape"]:
@@ -83,12 +83,12 @@ def _grouped(x: Array, group_size: int, axis: int) -> tuple[Array, int]:
     """Returns x with the axis split in two, and that axis counted from the front."""
     ndim = jnp.ndim(x)
     if not -ndim <= axis < ndim:
-        got, need = f"axis={axis} of {_errors.describe(x)}", "an axis that it has"
-        raise ValueError(_errors.complaint("x", got=got, need=need, fix="axis=-1"))
+        got, need = f"axis={axis} of {errors.describe(x)}", "an axis that it has"
+        raise ValueError(errors.message("x", got=got, need=need, fix="axis=-1"))
     axis %= ndim
     size = x.shape[axis]
     if group_size < 1 or size % group_size:
-        message = _errors.complaint(
+        message = errors.message(
             "x",
             got=f"{size} entries along axis {axis}, in groups of {group_size}",
             need="a size that divides into groups of one entry or more",

@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from specjax._batch import over_batch
-from specjax._kernels import Kernels, flax_kernels
-from specjax._linear_map import LinearMap, Matrix, as_tuple
+from specjax._core.batch import over_batch
+from specjax._core.krylov import warm_up
+from specjax._core.sigma import sigma
+from specjax._core.state import expected
+from specjax._core.step import power_iteration
+from specjax._core.vectors import generic_direction, vector_dtype
 from specjax._options import Bound, check_flags, check_options
-from specjax._power import power_iteration
-from specjax._sigma import sigma
-from specjax._state import expected
-from specjax._vectors import generic_direction, vector_dtype
-from specjax._warmup import warm_up
 from specjax.constraints._matrices import each_kernel
+from specjax.kernels._rules import Kernels, flax_kernels
+from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
 
 
 def spectral_hammer(

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from specjax import _errors
-from specjax._vectors import vector_dtype
+from specjax import errors
+from specjax._core.vectors import vector_dtype
 
 
 class CriticLoss(Protocol):
@@ -110,9 +110,9 @@ Source: Arjovsky, Chintala and Bottou, "Wasserstein GAN" (2017), equation (2).
 
 def _wide(name: str, scores: Array) -> Array:
     if not hasattr(scores, "dtype") or not jnp.issubdtype(scores.dtype, jnp.floating):
-        message = _errors.complaint(
+        message = errors.message(
             name,
-            got=_errors.describe(scores),
+            got=errors.describe(scores),
             need="an array of scores, as floats",
             fix="the critic's output before any sigmoid",
         )

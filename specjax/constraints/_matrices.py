@@ -16,13 +16,13 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Inexact
 
-from specjax import _errors
-from specjax._check_spec import check_spec
-from specjax._kernels import Kernels, select
-from specjax._linear_map import LinearMap, Matrix, as_tuple
-from specjax._mesh import explicit_axes, shards_of
+from specjax import errors
+from specjax._core.vectors import vector_dtype
 from specjax._tree import join, replace_leaves
-from specjax._vectors import vector_dtype
+from specjax.kernels._rules import Kernels, select
+from specjax.linear_maps._check_spec import check_spec
+from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
+from specjax.linear_maps._sharding import explicit_axes, shards_of
 
 
 def each_kernel(
@@ -42,7 +42,7 @@ def each_kernel(
         except (TypeError, ValueError) as error:
             refused.append(error)
     if refused:
-        _errors.raise_together(type(refused[0]), [str(error) for error in refused])
+        errors.raise_all(type(refused[0]), [str(error) for error in refused])
     new = {path: function(*kernel) for path, kernel in selected.items()}
     return replace_leaves(params, new)
 
@@ -50,7 +50,7 @@ def each_kernel(
 def _whole_matrix(where: str, kernel: Array, linear_map: LinearMap) -> Matrix:
     check_spec(where, kernel, linear_map)
     if not isinstance(linear_map, Matrix):
-        message = _errors.complaint(
+        message = errors.message(
             where,
             got=f"{linear_map!r}",
             need="a Matrix: only of the kernel as a matrix can the singular values be "
@@ -61,7 +61,7 @@ def _whole_matrix(where: str, kernel: Array, linear_map: LinearMap) -> Matrix:
         raise TypeError(message)
     shards = shards_of(linear_map.one())
     if shards.over_x or shards.over_y:
-        message = _errors.complaint(
+        message = errors.message(
             where,
             got=f"a shard of a kernel ({linear_map.spec})",
             need="the whole kernel, which is multiplied with itself",

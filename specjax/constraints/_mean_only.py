@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Inexact
 
-from specjax import _errors
-from specjax._linear_map import Axes
-from specjax._vectors import vector_dtype
+from specjax import errors
+from specjax._core.vectors import vector_dtype
+from specjax.linear_maps._matrix import Axes
 
 
 def mean_only(
@@ -76,9 +76,9 @@ def feature_axes(x: Any, axis: Any) -> tuple[int, ...]:
     axes = axis if isinstance(axis, tuple | list) else (axis,)
     found = {a % x.ndim for a in axes if -x.ndim <= a < x.ndim}
     if not found or len(found) < len(axes):
-        message = _errors.complaint(
+        message = errors.message(
             "axis",
-            got=f"{axis} for x of {_errors.describe(x)}",
+            got=f"{axis} for x of {errors.describe(x)}",
             need=f"axes from {-x.ndim} to {x.ndim - 1}, each once",
             fix="axis=-1",
         )
@@ -89,14 +89,14 @@ def feature_axes(x: Any, axis: Any) -> tuple[int, ...]:
 def _check(x: Array, running: Array, features: tuple[int, ...], momentum: Any) -> None:
     shape = tuple(x.shape[axis] for axis in features)
     if jnp.shape(running) != shape:
-        message = _errors.complaint(
+        message = errors.message(
             "running",
-            got=_errors.describe(running),
-            need=f"shape {shape}, the features of x, {_errors.describe(x)}",
+            got=errors.describe(running),
+            need=f"shape {shape}, the features of x, {errors.describe(x)}",
             fix=f"jnp.zeros({shape})",
         )
         raise ValueError(message)
     if not isinstance(momentum, float | int) or not 0 <= momentum <= 1:
         got, need = str(momentum), "a number from 0 to 1"
-        message = _errors.complaint("momentum", got=got, need=need, fix="momentum=0.99")
+        message = errors.message("momentum", got=got, need=need, fix="momentum=0.99")
         raise ValueError(message)

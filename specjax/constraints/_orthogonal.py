@@ -10,14 +10,14 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Inexact, Real
 
-from specjax import _errors
-from specjax._kernels import Kernels, flax_kernels, select
-from specjax._linear_map import LinearMap
-from specjax._mesh import explicit_axes, shards_of, summed
+from specjax import errors
+from specjax._core.vectors import vector_dtype
 from specjax._tree import join
-from specjax._vectors import vector_dtype
 from specjax.constraints._over_stack import over_stack
 from specjax.constraints._units import Selected, check_units, out_axes
+from specjax.kernels._rules import Kernels, flax_kernels, select
+from specjax.linear_maps._matrix import LinearMap
+from specjax.linear_maps._sharding import explicit_axes, shards_of, summed
 
 FORMS = ("off_diagonal", "squared", "absolute")
 
@@ -65,7 +65,7 @@ def orthogonal_penalty(
     if form not in FORMS:
         names = " or ".join(map(repr, FORMS))
         fix = "form='off_diagonal'"
-        raise ValueError(_errors.complaint("form", got=repr(form), need=names, fix=fix))
+        raise ValueError(errors.message("form", got=repr(form), need=names, fix=fix))
     selected = select(params, kernels)
     check_units(selected)
     _check_whole_outputs(selected)
@@ -127,8 +127,8 @@ def _diagonal(gram: Array, n_batch: int) -> Array:
 
 
 def _check_whole_outputs(kernels: Selected) -> None:
-    complaints = [
-        _errors.complaint(
+    messages = [
+        errors.message(
             join(path) or "kernel",
             got="output units that are split over devices by hand",
             need="all units on each device: each is multiplied with each",
@@ -137,4 +137,4 @@ def _check_whole_outputs(kernels: Selected) -> None:
         for path, (_, linear_map) in kernels.items()
         if shards_of(linear_map.one()).over_y
     ]
-    _errors.raise_together(ValueError, complaints)
+    errors.raise_all(ValueError, messages)

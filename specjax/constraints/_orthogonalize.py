@@ -12,13 +12,13 @@ from typing import Any
 import jax
 from jaxtyping import Array
 
-from specjax import _errors
-from specjax._kernels import Kernels, flax_kernels
-from specjax._linear_map import Matrix
+from specjax import errors
 from specjax._options import Bound, check_options
 from specjax.constraints._coefficients import Step
 from specjax.constraints._matrices import each_kernel, of_matrices
 from specjax.constraints._polar import polar
+from specjax.kernels._rules import Kernels, flax_kernels
+from specjax.linear_maps._matrix import Matrix
 
 
 def orthogonalize(
@@ -139,7 +139,7 @@ def check_steps(steps: Any) -> tuple[Step, ...]:
     except (TypeError, ValueError):
         rows = ()
     if not rows or not all(math.isfinite(c) for row in rows for c in row):
-        message = _errors.complaint(
+        message = errors.message(
             "steps",
             got=repr(steps),
             need="rows of three finite numbers",

@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxtyping import Array, Real
 
-from specjax._mesh import names_on_axis, total
+from specjax.linear_maps._sharding import names_on_axis, total
 
 
 def over_stack(values: Real[Array, " ..."], linear_map: Any) -> Real[Array, ""]:

@@ -6,14 +6,14 @@ from typing import Any
 import jax
 from jaxtyping import Array
 
-from specjax._kernels import Kernels, flax_kernels, select
-from specjax._linear_map import LinearMap
-from specjax._spectral_norm import sn_apply, sn_fuse, sn_init
-from specjax._state import State
+from specjax._core.state import State
 from specjax._tree import Path, replace_leaves
 from specjax.constraints import _split
 from specjax.constraints._split import Split
 from specjax.constraints._units import NumberShapes, Selected, times
+from specjax.kernels._rules import Kernels, flax_kernels, select
+from specjax.linear_maps._matrix import LinearMap
+from specjax.transforms import sn_apply, sn_fuse, sn_init
 
 
 def sr_init(

@@ -18,14 +18,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from specjax import _errors
-from specjax._kernels import Kernels, flax_kernels
-from specjax._linear_map import Matrix
+from specjax import errors
+from specjax._core.rescale import scaled
 from specjax._options import check_options
-from specjax._rescale import scaled
 from specjax.bounds._lower import ritz_value
 from specjax.constraints._matrices import each_kernel, of_matrices
 from specjax.constraints._polar import product
+from specjax.kernels._rules import Kernels, flax_kernels
+from specjax.linear_maps._matrix import Matrix
 
 # How much above the bound a singular value may be, as a part of it.
 _LARGEST = 81 / 62
@@ -152,7 +152,7 @@ def _check(**given: Any) -> None:
         "bound": "a static number above 0",
     }
     for name, value in given.items():
-        message = _errors.complaint(
+        message = errors.message(
             name, got=str(value), need=need[name], fix=f"{name}=0.1"
         )
         if not isinstance(value, numbers.Real) or isinstance(value, bool):
@@ -164,7 +164,7 @@ def _check(**given: Any) -> None:
 
 def _out_of_range(max_update: float | int, weight_decay: float, bound: float) -> str:
     most = (19 / 62 + weight_decay) * bound
-    return _errors.complaint(
+    return errors.message(
         "spectral_soft_cap",
         got=f"max_update={max_update} with weight_decay={weight_decay} and "
         f"bound={bound}",

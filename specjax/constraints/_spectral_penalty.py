@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from specjax import _state
-from specjax._kernels import Kernels, flax_kernels, select
-from specjax._linear_map import LinearMap
+from specjax._core import state as _state
+from specjax._core.sigma import sigma
+from specjax._core.state import Carried
+from specjax._core.step import power_iteration
 from specjax._options import check_flags, check_options
-from specjax._power import power_iteration
-from specjax._sigma import sigma
-from specjax._state import Carried
 from specjax.constraints._over_stack import over_stack
+from specjax.kernels._rules import Kernels, flax_kernels, select
+from specjax.linear_maps._matrix import LinearMap
 
 
 def spectral_penalty(

@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from specjax import _errors
-from specjax._kernels import Kernels, select
-from specjax._linear_map import LinearMap
+from specjax import errors
 from specjax._tree import Path, join, named_leaves
 from specjax.constraints._units import NumberShapes, Selected
+from specjax.kernels._rules import Kernels, select
+from specjax.linear_maps._matrix import LinearMap
 
 Split: TypeAlias = dict[str, Any]
 Shapes: TypeAlias = Callable[[Selected], dict[Path, NumberShapes]]
@@ -53,17 +53,17 @@ def read(
         raise TypeError(_not_split(split, made_by))
     selected, held = select(split["v"], kernels), named_leaves(split["g"])
     need = shapes(selected)
-    complaints = [
-        _errors.complaint(
+    messages = [
+        errors.message(
             f"g {join(path)}",
-            got=_errors.describe(held[path]) if path in held else "nothing",
+            got=errors.describe(held[path]) if path in held else "nothing",
             need=_needed(need.get(path)),
             fix=f"split = {made_by}(params) with the same kernels=...",
         )
         for path in need | held
         if path not in held or not _fits(held[path], need.get(path, ()))
     ]
-    _errors.raise_together(ValueError, complaints)
+    errors.raise_all(ValueError, messages)
     return {
         path: (jnp.asarray(kernel), jnp.asarray(held[path]), linear_map)
         for path, (kernel, linear_map) in selected.items()
@@ -86,7 +86,7 @@ def _needed(shapes: NumberShapes | None) -> str:
 def _not_split(split: Any, made_by: str) -> str:
     kind = f"a {type(split).__name__}"
     keys = f" of {', '.join(map(str, split))}" if isinstance(split, Mapping) else ""
-    return _errors.complaint(
+    return errors.message(
         "split",
         got=kind + keys,
         need="the mapping of g and v that the function makes",

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from specjax._linear_map import LinearMap
+from specjax._core.krylov import warm_up
+from specjax._core.rescale import normalize
+from specjax._core.sigma import sigma
+from specjax._core.state import Carried, split_axes
+from specjax._core.step import power_iteration
+from specjax._core.vectors import generic_direction
 from specjax._options import Bound
-from specjax._power import power_iteration
-from specjax._rescale import normalize
-from specjax._sigma import sigma
-from specjax._state import Carried, split_axes
-from specjax._vectors import generic_direction
-from specjax._warmup import warm_up
+from specjax.linear_maps._matrix import LinearMap
 
 
 @functools.partial(

@@ -6,14 +6,14 @@ from typing import Any, TypeAlias
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 
-from specjax import _errors
-from specjax._batch import read_anew
-from specjax._conv import Conv
-from specjax._linear_map import LinearMap, Matrix, as_tuple
-from specjax._mesh import Names, shards_of, summed
+from specjax import errors
+from specjax._core.batch import read_anew
+from specjax._core.vectors import vector_dtype
 from specjax._tree import Path, join
-from specjax._vectors import vector_dtype
 from specjax.constraints._root import root
+from specjax.linear_maps._conv import Conv
+from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
+from specjax.linear_maps._sharding import Names, shards_of, summed
 
 Selected: TypeAlias = Mapping[Path, tuple[Any, LinearMap]]
 NumberShapes: TypeAlias = tuple[tuple[int, ...], ...]
@@ -21,8 +21,8 @@ NumberShapes: TypeAlias = tuple[tuple[int, ...], ...]
 
 def check_units(kernels: Selected) -> None:
     """Raises a TypeError that lists the maps that do not name their output axes."""
-    complaints = [
-        _errors.complaint(
+    messages = [
+        errors.message(
             join(path) or "kernel",
             got=f"{linear_map!r}",
             need="a Matrix or a Conv, which name the axes of the output units",
@@ -31,7 +31,7 @@ def check_units(kernels: Selected) -> None:
         for path, (_, linear_map) in kernels.items()
         if not isinstance(linear_map, Matrix | Conv)
     ]
-    _errors.raise_together(TypeError, complaints)
+    errors.raise_all(TypeError, messages)
 
 
 def out_axes(linear_map: LinearMap, ndim: int) -> tuple[int, ...]:

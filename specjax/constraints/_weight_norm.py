@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from specjax._kernels import Kernels, flax_kernels, select
-from specjax._linear_map import LinearMap
 from specjax._options import check_flags
 from specjax._tree import replace_leaves
 from specjax.constraints import _split
 from specjax.constraints._split import Split
 from specjax.constraints._units import all_number_shapes, check_units, norms, times
+from specjax.kernels._rules import Kernels, flax_kernels, select
+from specjax.linear_maps._matrix import LinearMap
 
 
 def wn_init(

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 from jax.lax import Precision
 from jaxtyping import Array, Float, Inexact, Real
 
-from specjax._batch import over_batch, read_anew
-from specjax._conv import Conv
-from specjax._linear_map import LinearMap, Matrix
-from specjax._mesh import shards_of, total
-from specjax._vectors import vector_dtype
+from specjax._core.batch import over_batch, read_anew
+from specjax._core.vectors import vector_dtype
+from specjax.linear_maps._conv import Conv
+from specjax.linear_maps._matrix import LinearMap, Matrix
+from specjax.linear_maps._sharding import shards_of, total
 
 
 @over_batch

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from specjax import _state
-from specjax._batch import over_batch, read_anew
-from specjax._kernels import Kernels, flax_kernels, select
-from specjax._linear_map import LinearMap
-from specjax._mesh import shards_of, total
-from specjax._power import power_iteration
+from specjax._core import state as _state
+from specjax._core.batch import over_batch, read_anew
+from specjax._core.step import power_iteration
 from specjax._tree import join
 from specjax.diagnostics._frobenius import frobenius
+from specjax.kernels._rules import Kernels, flax_kernels, select
+from specjax.linear_maps._matrix import LinearMap
+from specjax.linear_maps._sharding import shards_of, total
 
 
 def metrics(

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from specjax._kernels import Kernels, flax_kernels, sort_out
 from specjax._tree import join
 from specjax.diagnostics import _table
 from specjax.diagnostics._row import Row, make_row
+from specjax.kernels._rules import Kernels, flax_kernels, sort_out
 
 
 @dataclasses.dataclass(frozen=True)

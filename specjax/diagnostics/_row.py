@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from specjax import bounds
-from specjax._conv import Conv
-from specjax._errors import TooLargeError
-from specjax._linear_map import LinearMap, Matrix
-from specjax._one_kernel import init_one
+from specjax._core.kernel import init_one
 from specjax.bounds._lower import proved, scaled_to_one
 from specjax.diagnostics._frobenius import frobenius
+from specjax.errors import TooLargeError
+from specjax.linear_maps._conv import Conv
+from specjax.linear_maps._matrix import LinearMap, Matrix
 
 # A Gram iteration has no SVD to wait for: it may take the memory of so many matrices.
 _GRAM_MATRICES = 8

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from specjax._conv import Conv
-from specjax._extras import needs_extra
-from specjax._linear_map import LinearMap, Matrix, as_tuple
 from specjax.diagnostics._row import Row
+from specjax.errors import needs_extra
+from specjax.linear_maps._conv import Conv
+from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
 
 # A stack of more slices than that is one line, from the smallest number to the largest.
 _MAX_SLICES = 8

@@ -5,10 +5,10 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from specjax import _errors
-from specjax._kernels import Kernels, as_rule, flax_kernels
+from specjax import errors
 from specjax._options import Bound, check_options
 from specjax._tree import Path, join, named_leaves, replace_leaves
+from specjax.kernels._rules import Kernels, as_rule, flax_kernels
 from specjax.optax._project import keep_projected
 
 
@@ -72,22 +72,22 @@ def _chosen(params: Any, kernels: Kernels) -> dict[Path, Any]:
         if hasattr(leaf, "shape") and rule(path, leaf) is not None
     }
     if not chosen:
-        message = _errors.complaint(
+        message = errors.message(
             "clip_weights",
             got=f"no kernel among {len(leaves)} leaves",
             need="at least one to clip",
             fix="kernels={'.*': specjax.Matrix()} for all of them",
         )
-        raise _errors.NoKernelError(message)
+        raise errors.NoKernelError(message)
     wrong = [
-        _errors.complaint(
+        errors.message(
             join(path),
-            got=_errors.describe(leaf),
+            got=errors.describe(leaf),
             need="a kernel of real numbers",
             fix="kernels={...: None, '.*': specjax.Matrix()}",
         )
         for path, leaf in chosen.items()
         if not jnp.issubdtype(leaf.dtype, jnp.floating)
     ]
-    _errors.raise_together(TypeError, wrong)
+    errors.raise_all(TypeError, wrong)
     return chosen

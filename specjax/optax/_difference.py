@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from specjax import _errors
+from specjax import errors
 
 
 def changed(
@@ -41,7 +41,7 @@ def _is_none(leaf: Any) -> bool:
 def refuse_without_params(where: str, params: Any) -> None:
     """Raises a ValueError for an update without the params."""
     if params is None:
-        message = _errors.complaint(
+        message = errors.message(
             where,
             got="an update without params",
             need="the params: what holds after the update depends on them",

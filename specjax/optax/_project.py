@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from specjax import _errors
+from specjax import errors
 from specjax.optax._difference import changed, refuse_without_params
 
 
@@ -70,7 +70,7 @@ def keep_projected(
 
 
 def _not_a_projection(projection: Any) -> str:
-    return _errors.complaint(
+    return errors.message(
         "keep_projected",
         got=f"{getattr(projection, '__name__', projection)}, which changes the tree, a "
         "shape or a dtype",

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import optax
 
-from specjax._kernels import Kernels, flax_kernels
 from specjax._options import Bound
 from specjax._with_options import spectral_norm
+from specjax.kernels._rules import Kernels, flax_kernels
 from specjax.optax._difference import changed, refuse_without_params
 
 

@@ -27,7 +27,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="entries-that-underflow-add-nothing",
-        file="specjax/_one_kernel.py",
+        file="specjax/_core/kernel.py",
         old=" - underflow(kernel, linear_map)",
         new="",
         killers=(

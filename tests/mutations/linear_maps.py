@@ -12,7 +12,7 @@ MUTATIONS = (
     # Vectors.
     Mutation(
         name="a-hash-without-the-sizes",
-        file="specjax/_vectors.py",
+        file="specjax/_core/vectors.py",
         old="index = index * np.uint32(size) + here",
         new="index = index + here",
         killers=(
@@ -21,14 +21,14 @@ MUTATIONS = (
     ),
     Mutation(
         name="each-device-starts-with-the-same-shard",
-        file="specjax/_vectors.py",
+        file="specjax/_core/vectors.py",
         old="start = place(names) * shape[axis]\n        vector",
         new="start = 0 * place(names)\n        vector",
         killers=(f"{_SHARD_MAP}::test_a_random_start_is_the_single_devices",),
     ),
     Mutation(
         name="a-shard-has-the-norm-of-the-whole",
-        file="specjax/_vectors.py",
+        file="specjax/_core/vectors.py",
         old="scale = (12 / 7 / max(1, math.prod(whole))) ** 0.5",
         new="scale = (12 / 7 / max(1, math.prod(shape))) ** 0.5",
         killers=(
@@ -38,42 +38,42 @@ MUTATIONS = (
     # Linear maps.
     Mutation(
         name="the-adjoint-of-a-matrix-without-conj",
-        file="specjax/_linear_map.py",
+        file="specjax/linear_maps/_matrix.py",
         old="summed(_contract(jnp.conj(kernel), y, *sides), whole.shards().over_y)",
         new="summed(_contract(kernel, y, *sides), whole.shards().over_y)",
         killers=(f"{_ARROWS}::test_apply_and_adjoint_are_the_matrix_and_its_adjoint",),
     ),
     Mutation(
         name="an-outer-product-without-conj",
-        file="specjax/_linear_map.py",
+        file="specjax/linear_maps/_matrix.py",
         old="jnp.expand_dims(jnp.conj(y), in_axis)",
         new="jnp.expand_dims(y, in_axis)",
         killers=(f"{_CONTRACT}::test_n8_complex64_gradient_is_the_svds",),
     ),
     Mutation(
         name="a-product-at-the-default-precision",
-        file="specjax/_linear_map.py",
+        file="specjax/linear_maps/_matrix.py",
         old="highest, own = lax.Precision.HIGHEST, tuple(range(len(over)))",
         new="highest, own = None, tuple(range(len(over)))",
         killers=(f"{_ARROWS}::test_products_on_a_cpu_name_their_precision",),
     ),
     Mutation(
         name="an-axis-may-be-left-out",
-        file="specjax/_linear_map.py",
+        file="specjax/linear_maps/_matrix.py",
         old="elif self.in_axis is not None and rest:",
         new="elif self.in_axis is not None and not rest and False:",
         killers=(f"{_MESSAGES}::test_axes_that_do_not_fit_the_kernel",),
     ),
     Mutation(
         name="a-batch-of-two-axes-in-the-other-order",
-        file="specjax/_batch.py",
+        file="specjax/_core/batch.py",
         old="for gone, axis in reversed(list(enumerate(whole.batch_axis))):",
         new="for gone, axis in [(0, a) for a in whole.batch_axis[::-1]]:",
         killers=(f"{_CONTRACT}::test_n13_two_batch_axes_anywhere",),
     ),
     Mutation(
         name="one-cast-of-the-kernel-for-all-uses",
-        file="specjax/_batch.py",
+        file="specjax/_core/batch.py",
         old="return lax.optimization_barrier((kernel, vector))[0]",
         new="return kernel",
         killers=(
@@ -82,7 +82,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="no-wall-between-there-and-back",
-        file="specjax/_both_ways.py",
+        file="specjax/_core/products.py",
         old="v, v2 = lax.optimization_barrier((v, v2))\n        once",
         new="pass\n        once",
         killers=(
@@ -91,7 +91,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="a-batch-is-nothing-if-its-first-array-is",
-        file="specjax/_together.py",
+        file="specjax/_fast/batch.py",
         old="[jnp.any(x != 0) for x in batch])",
         new="[jnp.any(x != 0) for x in batch[:1]])",
         killers=(
@@ -100,14 +100,14 @@ MUTATIONS = (
     ),
     Mutation(
         name="a-member-gets-its-neighbors-vectors",
-        file="specjax/_together.py",
+        file="specjax/_fast/batch.py",
         old="places = lax.cond(anything, lambda: each, lambda: each[:1] * len(each))",
         new="places = lax.cond(anything, lambda: each[::-1], lambda: each[:1] * len(each))",
         killers=("tests/test_together.py::test_a_batch_of_kernels_against_each_alone",),
     ),
     Mutation(
         name="real-and-imaginary-sums-change-places",
-        file="specjax/_columns.py",
+        file="specjax/_fast/columns.py",
         old="return sums.real, sums.imag",
         new="return sums.imag, sums.real",
         killers=("tests/test_gpu_form.py::test_a_kernels_products_are_numpys",),
@@ -115,35 +115,35 @@ MUTATIONS = (
     # Convolutions.
     Mutation(
         name="circular-ends-change-places",
-        file="specjax/_conv.py",
+        file="specjax/linear_maps/_conv.py",
         old="[(r, 0) if causal else (r // 2, (r + 1) // 2) for r in reach]",
         new="[(r, 0) if causal else ((r + 1) // 2, r // 2) for r in reach]",
         killers=(f"{_CONV}::test_apply_and_adjoint_are_the_layer_and_its_adjoint",),
     ),
     Mutation(
         name="causal-zeros-at-the-end",
-        file="specjax/_conv.py",
+        file="specjax/linear_maps/_conv.py",
         old="[(r, 0) if causal else (r // 2, (r + 1) // 2) for r in reach]",
         new="[(0, r) if causal else (r // 2, (r + 1) // 2) for r in reach]",
         killers=(f"{_CONV}::test_apply_and_adjoint_are_the_layer_and_its_adjoint",),
     ),
     Mutation(
         name="periods-aligned-at-the-other-end",
-        file="specjax/_conv.py",
+        file="specjax/linear_maps/_conv.py",
         old="(less, more) if odd_at_end else (more, less)",
         new="(more, less) if odd_at_end else (less, more)",
         killers=(f"{_CONV}::test_apply_and_adjoint_are_the_layer_and_its_adjoint",),
     ),
     Mutation(
         name="the-adjoint-of-a-convolution-without-conj",
-        file="specjax/_conv.py",
+        file="specjax/linear_maps/_conv.py",
         old="self._convolve(jnp.conj(kernel), x)",
         new="self._convolve(kernel, x)",
         killers=(f"{_CONV}::test_complex_kernel_is_its_own_adjoint_pair",),
     ),
     Mutation(
         name="a-convolution-at-the-default-precision",
-        file="specjax/_conv.py",
+        file="specjax/linear_maps/_conv.py",
         old="            feature_group_count=self.feature_group_count,\n"
         "            precision=lax.Precision.HIGHEST",
         new="            feature_group_count=self.feature_group_count,\n"
@@ -154,7 +154,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="an-output-of-no-pixels-is-allowed",
-        file="specjax/_conv.py",
+        file="specjax/linear_maps/_conv.py",
         old="if min(out_shape) < 1:",
         new="if min(out_shape) < 0:",
         killers=(f"{_CONV}::test_words_that_do_not_fit",),

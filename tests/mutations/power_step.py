@@ -10,7 +10,7 @@ MUTATIONS = (
     # The power step.
     Mutation(
         name="no-push-of-u2",
-        file="specjax/_turn.py",
+        file="specjax/_core/rayleigh_ritz.py",
         old="PUSH = 1e-3",
         new="PUSH = 0.0",
         killers=(
@@ -19,7 +19,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="no-cut-of-a-rounded-product",
-        file="specjax/_turn.py",
+        file="specjax/_core/rayleigh_ritz.py",
         old="return lax.rsqrt(jnp.maximum(too_small, 1)).astype(c.dtype)",
         new="return jnp.ones_like(too_small).astype(c.dtype)",
         killers=(
@@ -28,21 +28,21 @@ MUTATIONS = (
     ),
     Mutation(
         name="a-vector-next-to-nothing-is-no-rounding",
-        file="specjax/_turn.py",
+        file="specjax/_core/rayleigh_ritz.py",
         old="clear = PARALLEL * sigma * jnp.abs(c2) < 1",
         new="clear = sigma > -1",
         killers=(f"{_ARROWS}::test_u2_does_not_follow_u_where_it_is_next_to_nothing",),
     ),
     Mutation(
         name="the-same-push-where-nothing-is-beside-u",
-        file="specjax/_turn.py",
+        file="specjax/_core/rayleigh_ritz.py",
         old="push=jnp.where(beside > 0, PUSH, rest)",
         new="push=jnp.full_like(rest, PUSH)",
         killers=(f"{_ARROWS}::test_the_norm_of_a_kernel_of_rank_one_is_not_exceeded",),
     ),
     Mutation(
         name="the-tangent-has-the-other-sign",
-        file="specjax/_turn.py",
+        file="specjax/_core/rayleigh_ritz.py",
         old="n.ahead * (new_u - made_from)",
         new="n.ahead * (made_from - new_u)",
         killers=(
@@ -51,21 +51,21 @@ MUTATIONS = (
     ),
     Mutation(
         name="no-conj-of-the-weights-in-the-outputs",
-        file="specjax/_turn.py",
+        file="specjax/_core/rayleigh_ritz.py",
         old="outputs = jnp.conj(first) * u, jnp.conj(second) * u",
         new="outputs = first * u, second * u",
         killers=(f"{_CONTRACT}::test_n8_complex64_gradient_at_a_cold_u_holds_u_and_v",),
     ),
     Mutation(
         name="a-tie-turns-u",
-        file="specjax/_gram.py",
+        file="specjax/_core/inner_products.py",
         old="half, off = half + tie, jnp.where(jnp.abs(off) > tie, off, 0)",
         new="half, off = half, off",
         killers=(f"{_ARROWS}::test_a_tie_does_not_turn_u",),
     ),
     Mutation(
         name="a-second-length-of-rounding-is-kept",
-        file="specjax/_gram.py",
+        file="specjax/_core/inner_products.py",
         old="left - both > SHORT**2 * left",
         new="left - both > 0",
         killers=(
@@ -74,7 +74,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="sums-of-a-pair-without-conj",
-        file="specjax/_gram.py",
+        file="specjax/_core/inner_products.py",
         old="products = [jnp.conj(first) * second for first, second in pairs]",
         new="products = [first * second for first, second in pairs]",
         killers=(
@@ -84,7 +84,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="no-guard-of-zero-in-evaluation",
-        file="specjax/_power.py",
+        file="specjax/_core/step.py",
         old="weight = jnp.where(usable, 1 / jnp.where(usable, sigma, 1), 0)",
         new="weight = 1 / sigma",
         killers=(
@@ -93,7 +93,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="a-derivative-through-the-power-step",
-        file="specjax/_power.py",
+        file="specjax/_core/step.py",
         old="Start(*lax.stop_gradient((s.kernel, s.u, s.u2)), linear_map=s.linear_map)",
         new="Start(*(s.kernel, s.u, s.u2), linear_map=s.linear_map)",
         killers=(
@@ -102,14 +102,14 @@ MUTATIONS = (
     ),
     Mutation(
         name="one-step-less-in-the-loop",
-        file="specjax/_power.py",
+        file="specjax/_core/step.py",
         old="lax.fori_loop(0, n_steps - 1, next_pairs, pairs)",
         new="lax.fori_loop(0, n_steps - 2, next_pairs, pairs)",
         killers=(f"{_CONTRACT}::test_n_steps_are_power_steps",),
     ),
     Mutation(
         name="v-of-a-bad-kernel-is-not-zero",
-        file="specjax/_power.py",
+        file="specjax/_core/step.py",
         old="return SingularVectors(step.u, step.u2, jnp.where(usable, v, 0), step.sigma)",
         new="return SingularVectors(step.u, step.u2, v, step.sigma)",
         killers=(f"{_ARROWS}::test_v_of_a_kernel_that_is_zero_or_not_finite_is_zero",),
@@ -117,7 +117,7 @@ MUTATIONS = (
     # sigma and the division by it.
     Mutation(
         name="no-second-derivative-of-sigma",
-        file="specjax/_sigma.py",
+        file="specjax/_core/sigma.py",
         old="return _sigma(linear_map, *primals), tangent",
         new="return value, tangent",
         killers=(
@@ -126,49 +126,49 @@ MUTATIONS = (
     ),
     Mutation(
         name="a-derivative-in-u-and-v",
-        file="specjax/_sigma.py",
+        file="specjax/_core/sigma.py",
         old="kernel, *map(lax.stop_gradient, (value, u, v)))",
         new="kernel, *(value, u, v))",
         killers=(f"{_ARROWS}::test_sigma_and_its_derivative",),
     ),
     Mutation(
         name="no-guard-of-zero-in-the-division",
-        file="specjax/_rescale.py",
+        file="specjax/_core/rescale.py",
         old="jnp.where(usable, sigma, 1)",
         new="sigma",
         killers=(f"{_ARROWS}::test_normalize",),
     ),
     Mutation(
         name="cap-raises-what-is-below-the-bound",
-        file="specjax/_rescale.py",
+        file="specjax/_core/rescale.py",
         old="usable = usable & (ratio < 1)",
         new="usable = usable & (ratio > 0)",
         killers=(f"{_CONTRACT}::test_bound_and_cap",),
     ),
     Mutation(
         name="a-scale-in-the-kernels-narrow-dtype",
-        file="specjax/_rescale.py",
+        file="specjax/_core/rescale.py",
         old="scale = jnp.expand_dims(scale, others).astype(wide)",
         new="scale = jnp.expand_dims(scale, others).astype(kernel.dtype).astype(wide)",
         killers=(f"{_CONTRACT}::test_n8_half_precision_is_of_the_storage_only",),
     ),
     Mutation(
         name="a-capped-kernel-keeps-its-derivative",
-        file="specjax/_all_kernels.py",
+        file="specjax/_fast/all_kernels.py",
         old="return scale, jnp.where(scale < 1, tangent, 0) if cap else tangent",
         new="return scale, tangent",
         killers=(f"{_CONTRACT}::test_derivatives_in_kernel_and_bound",),
     ),
     Mutation(
         name="no-derivative-in-the-bound",
-        file="specjax/_all_kernels.py",
+        file="specjax/_fast/all_kernels.py",
         old="tangent = scale / bound * (tangents[1] - scale * d_sigma)",
         new="tangent = -scale / bound * scale * d_sigma",
         killers=(f"{_CONTRACT}::test_derivatives_in_kernel_and_bound",),
     ),
     Mutation(
         name="no-second-derivative-of-the-scale",
-        file="specjax/_all_kernels.py",
+        file="specjax/_fast/all_kernels.py",
         old="    scale = _scale(linear_map, cap, *primals)\n",
         new="    scale = primals[2]\n",
         killers=(
@@ -178,35 +178,35 @@ MUTATIONS = (
     # The warm-up.
     Mutation(
         name="orthogonalized-once",
-        file="specjax/_warmup.py",
+        file="specjax/_core/krylov.py",
         old="for _ in range(2):",
         new="for _ in range(1):",
         killers=(_ARROWS,),
     ),
     Mutation(
         name="no-breakdown",
-        file="specjax/_warmup.py",
+        file="specjax/_core/krylov.py",
         old="BREAKDOWN = 1e-5",
         new="BREAKDOWN = 0.0",
         killers=(f"{_ARROWS}::test_warm_up_basis_is_orthonormal_and_ends_at_the_rank",),
     ),
     Mutation(
         name="a-krylov-space-of-the-rank",
-        file="specjax/_warmup.py",
+        file="specjax/_core/krylov.py",
         old="n_steps = max(1, min(n_steps, n_in + 1, n_out))",
         new="n_steps = max(1, min(n_steps, n_in, n_out))",
         killers=(f"{_ARROWS}::test_warm_up_of_a_wide_kernel_reaches_its_rank",),
     ),
     Mutation(
         name="a-krylov-space-of-one-shards-size",
-        file="specjax/_warmup.py",
+        file="specjax/_core/krylov.py",
         old="n_out = math.prod(out_shape) * count(shards.over_y)",
         new="n_out = math.prod(out_shape)",
         killers=(f"{_SHARD_MAP}::test_shards_give_what_the_whole_kernel_gives",),
     ),
     Mutation(
         name="coordinates-without-conj",
-        file="specjax/_warmup.py",
+        file="specjax/_core/krylov.py",
         old="jnp.sum(jnp.conj(basis) * vector[None], axis=axes)",
         new="jnp.sum(basis * vector[None], axis=axes)",
         killers=(f"{_CONTRACT}::test_n8_complex64", _ARROWS),

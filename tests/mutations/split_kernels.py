@@ -118,7 +118,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="fuse-starts-from-a-blind-vector",
-        file="specjax/_one_kernel.py",
+        file="specjax/_core/kernel.py",
         old="start = u + generic_direction(u.shape, u.dtype, split_axes(linear_map, u.ndim))",
         new="start = u",
         killers=(
@@ -127,7 +127,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="init-keeps-a-sigma-that-is-not-finite",
-        file="specjax/_one_kernel.py",
+        file="specjax/_core/kernel.py",
         old="return jnp.where(jnp.isfinite(new), new, old)",
         new="return new",
         killers=("tests/test_contract.py::test_n5_bad_kernel_at_init",),

@@ -126,7 +126,7 @@ MUTATIONS = (
     # What both share.
     Mutation(
         name="products-of-any-two-kernels-are-equal",
-        file="specjax/_scaled_output.py",
+        file="specjax/_fast/outputs.py",
         old="return self._product, id(self._factors)",
         new="return self._product, 0",
         killers=(
@@ -138,7 +138,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="float16-is-scaled-too-late",
-        file="specjax/_scaled_output.py",
+        file="specjax/_fast/outputs.py",
         old=" or least < 100:",
         new=":",
         killers=(
@@ -148,7 +148,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="a-scale-is-rounded-to-bfloat16",
-        file="specjax/_scaled_output.py",
+        file="specjax/_fast/outputs.py",
         old="_cast(_cast(y, vector_dtype(y.dtype)) * factor.scale, y.dtype)",
         new="y * _cast(factor.scale, y.dtype)",
         killers=(
@@ -157,28 +157,28 @@ MUTATIONS = (
     ),
     Mutation(
         name="a-mask-is-no-reason",
-        file="specjax/_scaled_output.py",
+        file="specjax/_fast/outputs.py",
         old='for w in ("mask", f"{word}_cls"))',
         new='for w in (f"{word}_cls",))',
         killers=(f"{_SCALED}::test_a_mask_stays",),
     ),
     Mutation(
         name="a-slice-of-a-stack-is-scaled-as-one",
-        file="specjax/_scaled_output.py",
+        file="specjax/_fast/outputs.py",
         old="if f.normalized is kernel and not f.scale.ndim)",
         new="if f.normalized is kernel)",
         killers=(f"{_SCALED}::test_a_kernel_that_is_normalized_in_slices",),
     ),
     Mutation(
         name="once-forgets-the-params",
-        file="specjax/_once.py",
+        file="specjax/_fast/once.py",
         old="self._left = jax.tree.leaves((params, self._result.state))",
         new="self._left = jax.tree.leaves((self._result.params, self._result.state))",
         killers=(f"{_LINEN}::test_layer_called_twice_is_normalized_once",),
     ),
     Mutation(
         name="once-looks-at-the-state-alone",
-        file="specjax/_once.py",
+        file="specjax/_fast/once.py",
         old="    leaves = jax.tree.leaves(now)\n"
         "    return left is not None and [*map(id, left)] == [*map(id, leaves)]",
         new="    leaves = jax.tree.leaves(now[1])\n"
@@ -190,28 +190,28 @@ MUTATIONS = (
     ),
     Mutation(
         name="channels-of-an-operator-are-a-spatial-axis",
-        file="specjax/_layers.py",
+        file="specjax/_flax_layers.py",
         old="tuple(inputs[-n_spatial - 1 : -1])",
         new="tuple(inputs[-n_spatial:])",
         killers=(f"{_CONV}::test_linen_wrapper_reads_the_geometry_off_the_layer",),
     ),
     Mutation(
         name="the-dilation-of-a-layer-is-not-read",
-        file="specjax/_layers.py",
+        file="specjax/_flax_layers.py",
         old='        "rhs_dilation": _plain(layer.kernel_dilation),\n',
         new="",
         killers=(f"{_CONV}::test_linen_wrapper_reads_the_geometry_off_the_layer",),
     ),
     Mutation(
         name="the-dilation-of-an-input-is-not-read",
-        file="specjax/_layers.py",
+        file="specjax/_flax_layers.py",
         old='        words["lhs_dilation"] = _plain(layer.input_dilation)\n',
         new="",
         killers=(f"{_CONV}::test_linen_wrapper_reads_the_geometry_off_the_layer",),
     ),
     Mutation(
         name="a-letter-of-an-einsum-in-the-output-is-an-input",
-        file="specjax/_layers.py",
+        file="specjax/_flax_layers.py",
         old="in_axis = tuple(sides.get((True, False), ()))",
         new="in_axis = tuple(sides.get((True, False), ())[:1])",
         killers=(

@@ -10,12 +10,13 @@ from typing import Any
 import jax
 from jax.sharding import PartitionSpec
 
-from specjax import _errors, _state
-from specjax._conv import Conv
-from specjax._kernels import Kernels, Rule, as_rule, flax_kernels, select
-from specjax._linear_map import LinearMap, Matrix, as_tuple
-from specjax._state import State
+from specjax import errors
+from specjax._core import state as _state
+from specjax._core.state import State
 from specjax._tree import Path, join, named_leaves
+from specjax.kernels._rules import Kernels, Rule, as_rule, flax_kernels, select
+from specjax.linear_maps._conv import Conv
+from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
 
 
 def shard_map_kernels(specs: Any, kernels: Kernels = flax_kernels) -> Rule:
@@ -93,7 +94,7 @@ def _spec_of(path: Path, specs: dict[Path, Any]) -> PartitionSpec:
     for length in range(len(path), -1, -1):
         if path[:length] in specs:
             return specs[path[:length]]
-    message = _errors.complaint(
+    message = errors.message(
         join(path),
         got="no spec",
         need="the PartitionSpec with which it goes into the shard_map, P() if whole",
@@ -106,7 +107,7 @@ def _with_spec(linear_map: LinearMap, spec: PartitionSpec, path: Path) -> Linear
     if isinstance(linear_map, Matrix | Conv):
         return dataclasses.replace(linear_map, spec=spec)
     if any(entry is not None for entry in spec):
-        message = _errors.complaint(
+        message = errors.message(
             join(path),
             got=f"{spec} for {linear_map!r}",
             need="a Matrix or a Conv, which know how to add up what the devices have",

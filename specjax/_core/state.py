@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from specjax import _errors
-from specjax._linear_map import LinearMap
-from specjax._mesh import Names, names_on_axis, shards_of
+from specjax import errors
+from specjax._core.vectors import vector_dtype
 from specjax._tree import Path, join, named_leaves, replace_leaves
-from specjax._vectors import vector_dtype
+from specjax.linear_maps._matrix import LinearMap
+from specjax.linear_maps._sharding import Names, names_on_axis, shards_of
 
 State: TypeAlias = dict[str, Any]
 
@@ -94,17 +94,17 @@ def read(
         for path, (kernel, linear_map) in kernels.items()
         for name, entry in expected(kernel, linear_map)._asdict().items()
     }
-    complaints = [
-        _errors.complaint(
+    messages = [
+        errors.message(
             f"state {join(path)}",
-            got=_errors.describe(held[path]) if path in held else "nothing",
-            need=_errors.describe(need[path]) if path in need else "no such entry",
+            got=errors.describe(held[path]) if path in held else "nothing",
+            need=errors.describe(need[path]) if path in need else "no such entry",
             fix=f"state = {made_by}(params) with the same kernels=...",
         )
         for path in need | held
         if path not in held or path not in need or not _fits(held[path], need[path])
     ]
-    _errors.raise_together(ValueError, complaints)
+    errors.raise_all(ValueError, messages)
     return {
         path: Carried(*(jnp.asarray(held[*path, name]) for name in Carried._fields))
         for path in kernels

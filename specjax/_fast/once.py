@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from specjax._spectral_norm import Applied
+from specjax.transforms import Applied
 
 
 class Once:

@@ -15,14 +15,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
-from specjax._batch import check_vectors, over_batch, placed_as_output, read_anew
-from specjax._both_ways import both_ways
-from specjax._linear_map import LinearMap, Matrix
-from specjax._mesh import shards_of
+from specjax._core.batch import check_vectors, over_batch, placed_as_output, read_anew
+from specjax._core.products import both_ways
+from specjax._core.rayleigh_ritz import Turned, plane, turn, turned
+from specjax._core.vectors import length
+from specjax._fast.batch import Parts, Vectors, together
 from specjax._options import check_options
-from specjax._together import Parts, Vectors, together
-from specjax._turn import Turned, plane, turn, turned
-from specjax._vectors import length
+from specjax.linear_maps._matrix import LinearMap, Matrix
+from specjax.linear_maps._sharding import shards_of
 
 _Pair: TypeAlias = tuple[Array, Array]
 

@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from specjax._mesh import explicit_axes
+from specjax.linear_maps._sharding import explicit_axes
 
 _Pair: TypeAlias = tuple[Array, Array]
 _Axes: TypeAlias = tuple[int, ...]

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from specjax._batch import over_batch, read_anew
-from specjax._columns import pair_of_products
-from specjax._linear_map import LinearMap, Matrix, as_tuple
-from specjax._mesh import shards_of, summed
+from specjax._core.batch import over_batch, read_anew
+from specjax._fast.columns import pair_of_products
+from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
+from specjax.linear_maps._sharding import shards_of, summed
 
 _Pair: TypeAlias = tuple[Array, Array]
 

@@ -10,19 +10,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from specjax import _state
-from specjax._all_kernels import apply_all
-from specjax._kernels import Kernels, flax_kernels, select
-from specjax._linear_map import LinearMap
-from specjax._one_kernel import certify_one, fuse_one, init_one
+from specjax._core import state as _state
+from specjax._core.kernel import fuse_one, init_one
+from specjax._core.state import State
+from specjax._fast.all_kernels import apply_all
 from specjax._options import (
     Bound,
     check_flags,
     check_norm,
     check_options,
 )
-from specjax._state import State
 from specjax._tree import Path, replace_leaves
+from specjax.bounds._certified import certified
+from specjax.kernels._rules import Kernels, flax_kernels, select
+from specjax.linear_maps._matrix import LinearMap
 
 
 def sn_init(
@@ -172,8 +173,8 @@ def scaled_apply(
     check_norm(norm)
     selected = _select(params, kernels)
     if norm == "upper":
-        certified = _certified(params, selected, bound, cap, grad_sigma)
-        return Applied(certified, state, [])
+        divided = _certified(params, selected, bound, cap, grad_sigma)
+        return Applied(divided, state, [])
     carried = _state.read(state, selected)
     normalized = apply_all(
         [kernel for kernel, _ in selected.values()],
@@ -244,13 +245,13 @@ def _certified(
     cap: bool,
     grad_sigma: bool,
 ) -> Any:
-    certified = {
-        path: certify_one(
+    divided = {
+        path: certified(
             kernel, bound, linear_map=linear_map, cap=cap, grad_sigma=grad_sigma
         )
         for path, (kernel, linear_map) in selected.items()
     }
-    return replace_leaves(params, certified)
+    return replace_leaves(params, divided)
 
 
 def _select(params: Any, kernels: Kernels) -> dict[Path, tuple[Array, LinearMap]]:

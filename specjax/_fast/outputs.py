@@ -15,8 +15,8 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from specjax._spectral_norm import Factor
-from specjax._vectors import vector_dtype
+from specjax._core.vectors import vector_dtype
+from specjax.transforms import Factor
 
 Product: TypeAlias = Callable[..., Array]
 

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
-from specjax._batch import check_vectors, over_batch
-from specjax._linear_map import LinearMap, Matrix
-from specjax._mesh import Names, shards_of, total
+from specjax._core.batch import check_vectors, over_batch
+from specjax.linear_maps._matrix import LinearMap, Matrix
+from specjax.linear_maps._sharding import Names, shards_of, total
 
 
 def sigma(

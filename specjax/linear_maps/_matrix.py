@@ -15,9 +15,9 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Inexact
 
-from specjax import _errors
-from specjax._check_spec import check_spec_kind
-from specjax._mesh import Shards, explicit_axes, names_on_axis, summed
+from specjax import errors
+from specjax.linear_maps._check_spec import check_spec_kind
+from specjax.linear_maps._sharding import Shards, explicit_axes, names_on_axis, summed
 
 Axes: TypeAlias = int | tuple[int, ...]
 
@@ -126,10 +126,10 @@ class Matrix:
             sides = (in_axis, out_axis, batch_axis)
             sides = (tuple(sorted(a % ndim for a in side)) for side in sides)
             return Matrix(*sides, spec=self.spec)
-        raise ValueError(self._complaint(shape, where, need))
+        raise ValueError(self._message(shape, where, need))
 
-    def _complaint(self, shape: tuple[int, ...], where: str, need: str) -> str:
-        return _errors.complaint(
+    def _message(self, shape: tuple[int, ...], where: str, need: str) -> str:
+        return errors.message(
             where,
             got=f"{self} for a kernel of shape {shape}",
             need=need,
@@ -243,7 +243,7 @@ def _as_axes(name: str, axes: Any) -> Axes:
             return tuple(operator.index(axis) for axis in axes)
         return operator.index(axes)
     except TypeError:
-        message = _errors.complaint(
+        message = errors.message(
             f"Matrix({name}=...)",
             got=repr(axes),
             need="an int or a tuple of ints",

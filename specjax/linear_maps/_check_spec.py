@@ -12,8 +12,8 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
-from specjax import _errors
-from specjax._mesh import Names, names_on_axis, shards_of, varying_axes
+from specjax import errors
+from specjax.linear_maps._sharding import Names, names_on_axis, shards_of, varying_axes
 
 
 def check_spec_kind(where: str, spec: Any) -> None:
@@ -41,7 +41,7 @@ def _is_entry(entry: Any) -> bool:
 
 def _wrong_spec(where: str, spec: Any, need: str) -> str:
     fix = "spec=jax.sharding.PartitionSpec(None, 'model')"
-    return _errors.complaint(f"{where}(spec=...)", got=repr(spec), need=need, fix=fix)
+    return errors.message(f"{where}(spec=...)", got=repr(spec), need=need, fix=fix)
 
 
 def check_spec(where: str, kernel: Array, linear_map: Any) -> None:
@@ -79,11 +79,11 @@ def check_places(
         allowed = {*batch, *own.get(name, ())}
         wrong = varying_axes(vector) - allowed
         if wrong:
-            message = _errors.complaint(
+            message = errors.message(
                 name,
-                got=f"{_errors.describe(vector)} that differs along the mesh axes "
+                got=f"{errors.describe(vector)} that differs along the mesh axes "
                 f"{', '.join(sorted(wrong))} of a shard_map",
-                need=f"one that is split as its side of {_errors.describe(kernel)} is, "
+                need=f"one that is split as its side of {errors.describe(kernel)} is, "
                 f"over {', '.join(sorted(allowed)) or 'nothing'}",
                 fix="in_specs of the state from specjax.state_specs",
             )
@@ -95,7 +95,7 @@ def _can_tell(where: str, spec: Any, name: str) -> bool:
     try:
         return name in varying_axes(lax.axis_index(name))
     except NameError:
-        message = _errors.complaint(
+        message = errors.message(
             where,
             got=f"spec={spec} where no mesh axis {name!r} is held by hand",
             need="the body of a jax.shard_map over it",
@@ -115,9 +115,9 @@ def _unknown(where: str, kernel: Array, linear_map: Any, axes: frozenset[str]) -
     )
     if not hasattr(linear_map, "spec"):
         fix = "specjax.Matrix or specjax.Conv, which take a spec"
-    return _errors.complaint(
+    return errors.message(
         where,
-        got=f"{_errors.describe(kernel)}{given} that differs along the mesh axes "
+        got=f"{errors.describe(kernel)}{given} that differs along the mesh axes "
         f"{', '.join(sorted(axes))} of a shard_map",
         need="to know whether it is a shard of one kernel or a kernel of its own",
         fix=fix,
@@ -125,9 +125,9 @@ def _unknown(where: str, kernel: Array, linear_map: Any, axes: frozenset[str]) -
 
 
 def _not_split(where: str, kernel: Array, spec: Any, name: str) -> str:
-    return _errors.complaint(
+    return errors.message(
         where,
-        got=f"spec={spec} for {_errors.describe(kernel)}, which is the same along the "
+        got=f"spec={spec} for {errors.describe(kernel)}, which is the same along the "
         f"mesh axis {name!r}",
         need="a shard of it on each device",
         fix=f"in_specs of the shard_map with {name!r}, or a spec without",
@@ -136,7 +136,7 @@ def _not_split(where: str, kernel: Array, spec: Any, name: str) -> str:
 
 def _too_old(where: str, spec: Any) -> str:
     # Before 0.9 jax itself fails at a psum under vmap inside such a shard_map.
-    return _errors.complaint(
+    return errors.message(
         where,
         got=f"spec={spec} under jax {jax.__version__}",
         need="jax 0.9 for kernels that are split by hand",

@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 
-from specjax._batch import check_vectors
-from specjax._linear_map import LinearMap, Matrix
+from specjax._core.batch import check_vectors
+from specjax._core.vectors import vector_dtype
 from specjax._options import Bound, check_options
-from specjax._vectors import vector_dtype
+from specjax.linear_maps._matrix import LinearMap, Matrix
 
 
 def normalize(

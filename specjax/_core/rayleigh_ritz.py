@@ -10,9 +10,17 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
-from specjax._gram import SHORT, Gram, gram_of, grams, inner_products, longest, square
-from specjax._mesh import Names
-from specjax._vectors import generic_direction
+from specjax._core.inner_products import (
+    SHORT,
+    Gram,
+    gram_of,
+    grams,
+    inner_products,
+    longest,
+    square,
+)
+from specjax._core.vectors import generic_direction
+from specjax.linear_maps._sharding import Names
 
 # A vector with no more than this share of it outside the other is taken for parallel:
 # what is left would be rounding. The share is the root of a difference of squares, in

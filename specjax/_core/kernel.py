@@ -1,4 +1,4 @@
-"""The whole path for one kernel, from a start vector, or by a bound: init and fuse.
+"""The whole path for one kernel, from a start vector: init and fuse.
 
 Jitted, so that calls outside of jit run as one program each, and so that kernels of one
 shape are traced once.
@@ -8,17 +8,15 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array
 
-from specjax._linear_map import LinearMap
+from specjax._core.krylov import warm_up
+from specjax._core.rescale import normalize
+from specjax._core.state import Carried, expected, split_axes
+from specjax._core.step import power_iteration
+from specjax._core.vectors import generic_direction, random_direction
 from specjax._options import Bound
-from specjax._power import power_iteration
-from specjax._rescale import normalize
-from specjax._state import Carried, expected, split_axes
-from specjax._vectors import generic_direction, random_direction
-from specjax._warmup import warm_up
-from specjax.bounds._certified import certified_divisor, underflow
+from specjax.linear_maps._matrix import LinearMap
 
 
 @functools.partial(jax.jit, static_argnames=("linear_map",))
@@ -41,18 +39,6 @@ def fuse_one(
     start = u + generic_direction(u.shape, u.dtype, split_axes(linear_map, u.ndim))
     sigma = _converge(kernel, start, linear_map).sigma
     return normalize(kernel, sigma, linear_map, bound, cap)
-
-
-@functools.partial(jax.jit, static_argnames=("linear_map", "cap", "grad_sigma"))
-def certify_one(
-    kernel: Array, bound: Bound, *, linear_map: LinearMap, cap: bool, grad_sigma: bool
-) -> Array:
-    """Returns the kernel divided by a proved bound: its norm is at most `bound`."""
-    divisor = certified_divisor(kernel, linear_map)
-    if not grad_sigma:
-        divisor = lax.stop_gradient(divisor)
-    reached = jnp.asarray(bound, divisor.dtype) - underflow(kernel, linear_map)
-    return normalize(kernel, divisor, linear_map, jnp.maximum(reached, 0), cap)
 
 
 def _converge(kernel: Array, start: Array, linear_map: LinearMap) -> Carried:

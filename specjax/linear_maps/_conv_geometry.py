@@ -6,8 +6,8 @@ The words are those of `jax.lax.conv_general_dilated`.
 import operator
 from typing import Any, TypeAlias
 
-from specjax import _errors
-from specjax._linear_map import as_tuple
+from specjax import errors
+from specjax.linear_maps._matrix import as_tuple
 
 Padding: TypeAlias = str | int | tuple[int | tuple[int, int], ...]
 _NAMED = ("SAME", "VALID", "CIRCULAR", "REFLECT", "CAUSAL")
@@ -78,7 +78,7 @@ def ints(name: str, value: Any) -> Any:
 
 def _word(name: str, value: Any, need: str) -> str:
     fix = "the words of jax.lax.conv_general_dilated"
-    return _errors.complaint(f"Conv({name}=...)", got=repr(value), need=need, fix=fix)
+    return errors.message(f"Conv({name}=...)", got=repr(value), need=need, fix=fix)
 
 
 def one_line(error: Exception) -> str:

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact
 
-from specjax._batch import check_vectors, over_batch, placed_as_output, read_anew
-from specjax._linear_map import LinearMap, Matrix
-from specjax._mesh import Names, count, shards_of, summed, total
+from specjax._core.batch import check_vectors, over_batch, placed_as_output, read_anew
+from specjax._core.vectors import unit
 from specjax._options import check_options
-from specjax._vectors import unit
+from specjax.linear_maps._matrix import LinearMap, Matrix
+from specjax.linear_maps._sharding import Names, count, shards_of, summed, total
 
 # A new direction this much smaller than the largest seen is rounding, not a direction.
 BREAKDOWN = 1e-5

@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 
-from specjax._kernels import Rule, undecided
-from specjax._linear_map import LinearMap, Matrix
 from specjax._tree import Path, join, names_of
+from specjax.kernels._rules import Rule, undecided
+from specjax.linear_maps._matrix import LinearMap, Matrix
 
 
 def haiku_kernels(path: Path, leaf: Any) -> LinearMap | None:

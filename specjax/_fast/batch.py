@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from specjax._mesh import explicit_axes, varying_like
+from specjax.linear_maps._sharding import explicit_axes, varying_like
 
 
 class Vectors(NamedTuple):

@@ -10,12 +10,12 @@ from typing import Any, TypeAlias
 
 from jax.typing import DTypeLike
 
-from specjax import _errors
-from specjax._conv import Conv
-from specjax._kernels import Kernels, Rule, select
-from specjax._linear_map import LinearMap, Matrix, as_tuple
-from specjax._state import expected
+from specjax import errors
+from specjax._core.state import expected
 from specjax._tree import Path, join, named_leaves, replace_leaves
+from specjax.kernels._rules import Kernels, Rule, select
+from specjax.linear_maps._conv import Conv
+from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -102,7 +102,7 @@ def check_input_size(
         u = held.get((*path, "u"))
         need = expected(kernel, linear_map).u.shape
         if isinstance(linear_map, Conv) and u is not None and u.shape != need:
-            message = _errors.complaint(
+            message = errors.message(
                 f"{where}: {join(path)}",
                 got=f"an input of shape {inputs}, whose u has shape {need}",
                 need=f"the input size that the state was made for, with u of {u.shape}",
@@ -118,13 +118,13 @@ def matrices_only(rule: Rule) -> Rule:
     def checked(path: Path, leaf: Any) -> LinearMap | None:
         linear_map = rule(path, leaf)
         if linear_map is not None and len(leaf.shape) > 2:
-            message = _errors.complaint(
+            message = errors.message(
                 join(path),
-                got=_errors.describe(leaf),
+                got=errors.describe(leaf),
                 need="a kernel of two axes, as error_on_non_matrix=True asks for",
                 fix="error_on_non_matrix=False",
             )
-            raise _errors.UndecidedKernelError(message)
+            raise errors.UndecidedKernelError(message)
         return linear_map
 
     return checked
@@ -151,7 +151,7 @@ def einsum_kernel(einsum_str: str) -> Rule:
     for axis, letter in enumerate(kernel, start=-len(kernel)):
         sides.setdefault((letter in inputs, letter in output), []).append(axis)
     if not kernel or (False, False) in sides:
-        message = _errors.complaint(
+        message = errors.message(
             "Einsum",
             got=f"einsum_str={einsum_str!r}",
             need="'inputs,kernel->output' with each letter of the kernel in the inputs "
@@ -199,9 +199,9 @@ def _refusal(got: Callable[[str], str], *, need: str, fix: str) -> Rule:
     def rule(path: Path, leaf: Any) -> LinearMap | None:
         if path[-1:] != ("kernel",):
             return None
-        message = _errors.complaint(
-            join(path), got=got(_errors.describe(leaf)), need=need, fix=fix
+        message = errors.message(
+            join(path), got=got(errors.describe(leaf)), need=need, fix=fix
         )
-        raise _errors.UndecidedKernelError(message)
+        raise errors.UndecidedKernelError(message)
 
     return rule

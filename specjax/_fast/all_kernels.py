@@ -13,14 +13,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from specjax._batch import over_batch
-from specjax._linear_map import LinearMap
+from specjax._core.batch import over_batch
+from specjax._core.rescale import factor, scaled
+from specjax._core.sigma import between
+from specjax._core.state import Carried
+from specjax._core.step import Start, power_steps
+from specjax._fast.batch import Vectors, together
 from specjax._options import Bound
-from specjax._power import Start, power_steps
-from specjax._rescale import factor, scaled
-from specjax._sigma import between
-from specjax._state import Carried
-from specjax._together import Vectors, together
+from specjax.linear_maps._matrix import LinearMap
 
 
 class Normalized(NamedTuple):

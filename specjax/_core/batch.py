@@ -14,10 +14,15 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
-from specjax import _errors
-from specjax._check_spec import check_places, check_spec
-from specjax._linear_map import LinearMap
-from specjax._mesh import explicit_axes, names_on_axis, varying_axes, varying_like
+from specjax import errors
+from specjax.linear_maps._check_spec import check_places, check_spec
+from specjax.linear_maps._matrix import LinearMap
+from specjax.linear_maps._sharding import (
+    explicit_axes,
+    names_on_axis,
+    varying_axes,
+    varying_like,
+)
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -96,7 +101,7 @@ def check_vectors(kernel: Array, linear_map: LinearMap, **vectors: Array) -> Non
     }
     for name, vector in vectors.items():
         if jnp.shape(vector) != shapes[name]:
-            message = _errors.complaint(
+            message = errors.message(
                 name,
                 got=f"shape {jnp.shape(vector)}",
                 need=f"shape {shapes[name]} for a kernel of shape {kernel.shape} under "

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
-from specjax._mesh import Names, summed
+from specjax.linear_maps._sharding import Names, summed
 
 # A vector this much shorter than the other is taken for zero.
 SHORT = 1e-3

@@ -15,9 +15,9 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Inexact
 
-from specjax import _errors
-from specjax._check_spec import check_spec_kind
-from specjax._conv_words import (
+from specjax import errors
+from specjax.linear_maps._check_spec import check_spec_kind
+from specjax.linear_maps._conv_geometry import (
     Padding,
     check_words,
     ints,
@@ -26,8 +26,8 @@ from specjax._conv_words import (
     spread,
     spread_padding,
 )
-from specjax._linear_map import Axes, as_tuple, without_axes
-from specjax._mesh import (
+from specjax.linear_maps._matrix import Axes, as_tuple, without_axes
+from specjax.linear_maps._sharding import (
     Names,
     Shards,
     explicit_axes,
@@ -104,10 +104,10 @@ class Conv:
         n_spatial, batch = len(self.input_shape), as_tuple(self.batch_axis)
         if not n_spatial or len(shape) != n_spatial + 2 + len(batch):
             need = f"a kernel of {n_spatial} window axes, in and out channels"
-            raise ValueError(self._complaint(shape, where, need))
+            raise ValueError(self._message(shape, where, need))
         if any(not -len(shape) <= axis < len(shape) for axis in batch):
             need = f"a batch_axis from {-len(shape)} to {len(shape) - 1}"
-            raise ValueError(self._complaint(shape, where, need))
+            raise ValueError(self._message(shape, where, need))
         try:
             whole = dataclasses.replace(
                 self,
@@ -121,14 +121,14 @@ class Conv:
             _check_split(whole, len(shape))
             _, out_shape = whole.one().sides(whole._one_shape(shape))
         except (ValueError, TypeError) as error:
-            raise ValueError(self._complaint(shape, where, one_line(error))) from error
+            raise ValueError(self._message(shape, where, one_line(error))) from error
         if min(out_shape) < 1:
             need = f"an input that fills the window, not an output of {out_shape}"
-            raise ValueError(self._complaint(shape, where, need))
+            raise ValueError(self._message(shape, where, need))
         return whole
 
-    def _complaint(self, shape: tuple[int, ...], where: str, need: str) -> str:
-        return _errors.complaint(
+    def _message(self, shape: tuple[int, ...], where: str, need: str) -> str:
+        return errors.message(
             where,
             got=f"{self} for a kernel of shape {shape}",
             need=need,

@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from specjax import _errors
-from specjax._check_spec import check_spec
-from specjax._linear_map import LinearMap, Matrix
+from specjax import errors
 from specjax._tree import Path, join, named_leaves
+from specjax.linear_maps._check_spec import check_spec
+from specjax.linear_maps._matrix import LinearMap, Matrix
 
 Rule: TypeAlias = Callable[[Path, Any], LinearMap | None]
 Kernels: TypeAlias = Rule | Mapping[str, LinearMap | Rule | None]
@@ -89,17 +89,17 @@ def _count_stacks(name: str) -> int:
     return len(_STACKING.findall(name[: lifted.end() + 1])) if lifted else 0
 
 
-def undecided(path: Path, leaf: Any) -> _errors.UndecidedKernelError:
+def undecided(path: Path, leaf: Any) -> errors.UndecidedKernelError:
     """Returns the error for a kernel whose axes its path does not decide."""
     pattern = re.escape(join(path))
-    message = _errors.complaint(
+    message = errors.message(
         join(path),
-        got=f"a kernel {_errors.describe(leaf)} that its name does not decide",
+        got=f"a kernel {errors.describe(leaf)} that its name does not decide",
         need="to know which axes are input, output and batch",
         fix=f"kernels={{r'{pattern}': specjax.Matrix(in_axis=..., out_axis=..., "
         "batch_axis=...), r'.*': specjax.flax_kernels}",
     )
-    return _errors.UndecidedKernelError(message)
+    return errors.UndecidedKernelError(message)
 
 
 def select(params: Any, kernels: Kernels) -> dict[Path, tuple[Any, LinearMap]]:
@@ -113,7 +113,7 @@ def select(params: Any, kernels: Kernels) -> dict[Path, tuple[Any, LinearMap]]:
     found, refused = sort_out(params, kernels)
     values = [str(e) for e in refused.values() if isinstance(e, ValueError)]
     kinds = [str(e) for e in refused.values() if isinstance(e, TypeError)]
-    _errors.raise_together(ValueError if values else TypeError, values + kinds)
+    errors.raise_all(ValueError if values else TypeError, values + kinds)
     return found
 
 
@@ -131,7 +131,7 @@ def sort_out(
     for path, leaf in leaves.items():
         try:
             linear_map = rule(path, leaf) if hasattr(leaf, "shape") else None
-        except _errors.UndecidedKernelError as error:
+        except errors.UndecidedKernelError as error:
             refused[path] = error
             continue
         if linear_map is None:
@@ -141,7 +141,7 @@ def sort_out(
         except (TypeError, ValueError) as error:
             refused[path] = error
     if not found and not refused:
-        raise _errors.NoKernelError(_nothing_selected(leaves))
+        raise errors.NoKernelError(_nothing_selected(leaves))
     return found, refused
 
 
@@ -150,7 +150,7 @@ def as_rule(kernels: Kernels) -> Rule:
     if callable(kernels):
         return kernels
     if not isinstance(kernels, Mapping):
-        message = _errors.complaint(
+        message = errors.message(
             "kernels",
             got=f"a {type(kernels).__name__}",
             need="a function of (path, leaf) or a mapping from regular expressions",
@@ -182,7 +182,7 @@ def _compile(pattern: Any) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except (re.error, TypeError) as error:
-        message = _errors.complaint(
+        message = errors.message(
             "kernels",
             got=f"the pattern {pattern!r} ({error})",
             need="a regular expression",
@@ -196,20 +196,20 @@ def _resolve(path: Path, leaf: Any, linear_map: Any) -> LinearMap:
         got, need = repr(linear_map), "a linear map or None from the rule"
         fix = "specjax.Matrix()"
     elif not jnp.issubdtype(leaf.dtype, jnp.inexact):
-        got, need = _errors.describe(leaf), "a kernel of floating or complex numbers"
+        got, need = errors.describe(leaf), "a kernel of floating or complex numbers"
         fix = f"kernels={{r'{re.escape(join(path))}': None, ...}}"
     else:
         resolved = linear_map.resolve(tuple(leaf.shape), join(path))
         if isinstance(leaf, jax.Array):
             check_spec(join(path), leaf, resolved)
         return resolved
-    raise TypeError(_errors.complaint(join(path), got=got, need=need, fix=fix))
+    raise TypeError(errors.message(join(path), got=got, need=need, fix=fix))
 
 
 def _nothing_selected(leaves: Mapping[Path, Any]) -> str:
     some = ", ".join(map(join, list(leaves)[:3])) or "none"
     some += ", ..." * (len(leaves) > 3)
-    return _errors.complaint(
+    return errors.message(
         "params",
         got=f"no kernel among {len(leaves)} leaves ({some})",
         need="at least one",

@@ -13,7 +13,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Inexact, Real
 
-from specjax._mesh import Names, count, place, total
+from specjax.linear_maps._sharding import Names, count, place, total
 
 
 def vector_dtype(dtype: DTypeLike) -> Any:

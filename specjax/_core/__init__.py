@@ -1,0 +1,1 @@
+"""One kernel: the power step, sigma, the rescaling, and their state."""

@@ -1,0 +1,1 @@
+"""What changes a compiled program and no number."""

@@ -1,0 +1,1 @@
+"""What a kernel does to an input: `Matrix`, `Conv`, and maps of a user's own."""
