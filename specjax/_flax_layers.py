@@ -8,14 +8,15 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import jax
 from jax.typing import DTypeLike
 
 from specjax import errors
-from specjax._core.state import expected
 from specjax._tree import Path, join, named_leaves, replace_leaves
 from specjax.kernels._rules import Kernels, Rule, select
-from specjax.linear_maps._conv import Conv
-from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
+from specjax.linear_maps import Conv, LinearMap, Matrix
+from specjax.linear_maps._resolved import as_tuple
+from specjax.transforms import Step
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -98,10 +99,11 @@ def check_input_size(
 ) -> None:
     """Raises a ValueError if the operators of this input are not those of the state."""
     held = named_leaves(state)
-    for path, (kernel, linear_map) in select(params, kernels).items():
+    for path, (_, linear_map) in select(params, kernels).items():
         u = held.get((*path, "u"))
-        need = expected(kernel, linear_map).u.shape
-        if isinstance(linear_map, Conv) and u is not None and u.shape != need:
+        need = linear_map.out_shape
+        operator = linear_map.one.of == "operator"
+        if operator and u is not None and u.shape != need:
             message = errors.message(
                 f"{where}: {join(path)}",
                 got=f"an input of shape {inputs}, whose u has shape {need}",
@@ -205,3 +207,92 @@ def _refusal(got: Callable[[str], str], *, need: str, fix: str) -> Rule:
         raise errors.UndecidedKernelError(message)
 
     return rule
+
+
+# How Flax' layers are read, by class; a subclass is read as its nearest ancestor here.
+# Linen and NNX name their attributes alike, but for those of the general layers.
+_MATRICES: dict[str, Callable[[Any], Rule]] = {
+    "Dense": lambda layer: layer_kernel(Matrix(), 2),
+    "Linear": lambda layer: layer_kernel(Matrix(), 2),
+    "Conv": lambda layer: layer_kernel(Matrix(), _length(layer.kernel_size) + 2),
+    "ConvLocal": lambda layer: refuse_kernel(
+        "a ConvLocal", "another filter at each place"
+    ),
+    "ConvTranspose": lambda layer: layer_kernel(
+        Matrix(out_axis=-2 if layer.transpose_kernel else -1),
+        _length(layer.kernel_size) + 2,
+    ),
+    "DenseGeneral": lambda layer: general_kernel(
+        len(layer.batch_dims), _length(layer.axis), _length(layer.features)
+    ),
+    "LinearGeneral": lambda layer: general_kernel(
+        len(layer.batch_axis), _length(layer.in_features), _length(layer.out_features)
+    ),
+    "Einsum": lambda layer: (
+        refuse_kernel("an Einsum", "whose einsum_str only the call knows")
+        if layer.einsum_str is None
+        else einsum_kernel(layer.einsum_str)
+    ),
+}
+
+
+def matrix_rule(layer: Any, otherwise: Rule) -> Rule:
+    """Returns the rule of a layer's kernel as a matrix.
+
+    Args:
+        layer: of Linen or NNX.
+        otherwise: the rule of what is no layer of Flax.
+    """
+    kind = _kind(layer)
+    return _MATRICES[kind](layer) if kind else otherwise
+
+
+def operator_rule(layer: Any, inputs: Shape) -> Rule:
+    """Returns the rule of a layer whose norm is that of the operator on its inputs."""
+    kind = _kind(layer)
+    if kind is None:
+        return refuse_operator(type(layer).__name__)
+    if kind in ("Conv", "ConvTranspose"):
+        return operator_kernel(layer, inputs, transposed=kind == "ConvTranspose")
+    return _MATRICES[kind](layer)  # the operator is the matrix
+
+
+def _kind(layer: Any) -> str | None:
+    for ancestor in type(layer).__mro__:
+        if ancestor.__module__.startswith("flax.") and ancestor.__name__ in _MATRICES:
+            return ancestor.__name__
+    return None
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, tuple | list) else 1
+
+
+class Once:
+    """Calls ``apply(params, state)``, or gives its last result if nothing changed.
+
+    So a layer that is called several times in one forward pass is normalized once: the
+    second call would find the u that the first one left and take another step. What
+    tells the calls apart is the identity of the arrays: if params and state are the
+    very objects that the last call took and left, its result holds. Identical tracers
+    are of one trace, so nothing can leak into another.
+    """
+
+    def __init__(self) -> None:
+        """Starts with nothing remembered."""
+        self._left: list[Any] | None = None
+        self._result: Step | None = None
+
+    def __call__(
+        self, apply: Callable[[Any, Any], Step], params: Any, state: Any
+    ) -> Step:
+        """Returns what `apply` does."""
+        if self._result is None or not _same(self._left, (params, state)):
+            self._result = apply(params, state)
+            self._left = jax.tree.leaves((params, self._result.state))
+        return self._result
+
+
+def _same(left: list[Any] | None, now: tuple[Any, Any]) -> bool:
+    leaves = jax.tree.leaves(now)
+    return left is not None and [*map(id, left)] == [*map(id, leaves)]

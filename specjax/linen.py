@@ -16,27 +16,20 @@ from flax.linen.dtypes import promote_dtype
 from jax.typing import DTypeLike
 
 from specjax import errors
-from specjax._fast.once import Once
-from specjax._fast.outputs import own_product
 from specjax._flax_layers import (
+    Once,
     Shape,
     cast,
     check_input_size,
-    einsum_kernel,
-    general_kernel,
     input_shape,
-    layer_kernel,
     matrices_only,
-    operator_kernel,
-    refuse_kernel,
-    refuse_operator,
+    matrix_rule,
+    operator_rule,
 )
 from specjax._linen_mean_only import MeanOnlyBatchNorm as MeanOnlyBatchNorm
 from specjax._options import Bound
-from specjax._with_options import spectral_norm
 from specjax.kernels._rules import Kernels, Rule, as_rule, flax_kernels
-from specjax.linear_maps._matrix import Matrix
-from specjax.transforms import Applied, Factor, scaled_apply
+from specjax.transforms import Options, Step, spectral_norm, step
 
 
 class SpectralNorm(nn.Module):
@@ -126,7 +119,7 @@ class SpectralNorm(nn.Module):
         inputs = input_shape(args, kwargs)
         if self.is_initializing():
             self._init_state(inputs, *args, **kwargs)
-        applied: list[Applied] = []
+        applied: list[Step] = []
 
         def normalize(variables: Any) -> Any:
             applied.append(self._applied(variables["params"], inputs, update_stats))
@@ -135,7 +128,7 @@ class SpectralNorm(nn.Module):
 
         def call(layer: nn.Module) -> Any:
             # In another dtype the layer holds another array than the normalized one.
-            with nn.intercept_methods(_scaling(applied[-1].factors)):
+            with nn.intercept_methods(_scaling(applied[-1].products)):
                 return layer(*args, **kwargs)
 
         return nn.map_variables(call, "params", trans_in_fn=normalize)(
@@ -185,9 +178,7 @@ class SpectralNorm(nn.Module):
             raise ValueError(message)
         return mutable if update_stats is None else bool(update_stats)
 
-    def _applied(
-        self, params: Any, inputs: Shape, update_stats: bool | None
-    ) -> Applied:
+    def _applied(self, params: Any, inputs: Shape, update_stats: bool | None) -> Step:
         update, kernels = self._update(update_stats), self._kernels(inputs)
         # Below our name there may also be the layer's own statistics.
         held = self.variables.get(self.collection_name, {})
@@ -200,16 +191,15 @@ class SpectralNorm(nn.Module):
                 fix=f"model.apply with the {self.collection_name!r} that init returned",
             )
             raise ValueError(message)
-        apply = functools.partial(
-            scaled_apply,
+        options = Options(
             kernels=kernels,
             bound=self.bound,
             cap=self.cap,
             n_steps=self.n_steps,
-            update_stats=update,
             grad_sigma=self.grad_sigma,
             norm=self.norm,
         )
+        apply = functools.partial(step, options=options, update_stats=update)
         if self.operator:
             check_input_size(self._where(), params, state, kernels, inputs)
         with self._named_errors():
@@ -229,7 +219,7 @@ class SpectralNorm(nn.Module):
         if self.kernels is not None:
             return self.kernels
         if self.operator:
-            rule = _operator_rule(self.layer_instance, inputs)
+            rule = operator_rule(self.layer_instance, inputs)
         else:
             rule = _layer_rule(self.layer_instance)
         return matrices_only(rule) if self.error_on_non_matrix else rule
@@ -239,18 +229,18 @@ class SpectralNorm(nn.Module):
 _PRODUCTS = {nn.Dense: "dot_general", nn.Conv: "conv_general_dilated"}
 
 
-def _scaling(factors: list[Factor]) -> Callable[..., Any]:
+def _scaling(products: Any) -> Callable[..., Any]:
     """Returns what calls each Dense and Conv, at any depth, with a product to scale."""
 
     def call(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
         layer = context.module
         word = _PRODUCTS.get(type(layer))
-        if word is None or context.method_name != "__call__":
+        if word is None or products is None or context.method_name != "__call__":
             return method(*args, **kwargs)
         # In a box there may be more than the kernel; it is then no kernel of ours.
         leaves = jax.tree.leaves(layer.get_variable("params", "kernel"))
         held = leaves[0] if len(leaves) == 1 else None
-        product = own_product(layer, word, held, factors, promote_dtype)
+        product = products.of_layer(layer, word, held, promote_dtype)
         with _attribute(layer, word, product or getattr(layer, word)):
             return method(*args, **kwargs)
 
@@ -268,51 +258,11 @@ def _attribute(layer: nn.Module, word: str, value: Any) -> Iterator[None]:
         object.__setattr__(layer, word, before)
 
 
-def _call(apply: Callable[[Any, Any], Applied], params: Any, state: Any) -> Applied:
+def _call(apply: Callable[[Any, Any], Step], params: Any, state: Any) -> Step:
     return apply(params, state)
 
 
 def _layer_rule(layer: nn.Module) -> Rule:
-    match layer:
-        case nn.Dense():
-            return layer_kernel(Matrix(), 2)
-        case nn.ConvLocal():
-            return refuse_kernel("a ConvLocal", "another filter at each place")
-        case nn.Conv():
-            return layer_kernel(Matrix(), _n_spatial(layer) + 2)
-        case nn.ConvTranspose():
-            out_axis = -2 if layer.transpose_kernel else -1
-            return layer_kernel(Matrix(out_axis=out_axis), _n_spatial(layer) + 2)
-        case nn.DenseGeneral():
-            n_in, n_out = _length(layer.axis), _length(layer.features)
-            return general_kernel(len(layer.batch_dims), n_in, n_out)
-        case nn.Einsum():
-            if layer.einsum_str is not None:
-                return einsum_kernel(layer.einsum_str)
-            return refuse_kernel("an Einsum", "whose einsum_str only the call knows")
-        case _:
-            # With its own name in front, which tells whether it is lifted.
-            name = f"{type(layer).__name__}_0"
-            return lambda path, leaf: flax_kernels((name, *path), leaf)
-
-
-def _operator_rule(layer: nn.Module, inputs: Shape) -> Rule:
-    match layer:
-        case nn.ConvLocal():
-            return _layer_rule(layer)  # which refuses it
-        case nn.Conv():
-            return operator_kernel(layer, inputs)
-        case nn.ConvTranspose():
-            return operator_kernel(layer, inputs, transposed=True)
-        case nn.Dense() | nn.DenseGeneral() | nn.Einsum():
-            return _layer_rule(layer)  # the operator is the matrix
-        case _:
-            return refuse_operator(type(layer).__name__)
-
-
-def _n_spatial(layer: Any) -> int:
-    return _length(layer.kernel_size)
-
-
-def _length(value: Any) -> int:
-    return len(value) if isinstance(value, tuple | list) else 1
+    # With its own name in front, which tells whether it is lifted.
+    name = f"{type(layer).__name__}_0"
+    return matrix_rule(layer, lambda path, leaf: flax_kernels((name, *path), leaf))

@@ -15,27 +15,20 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jax.typing import DTypeLike
 
-from specjax._fast.once import Once
-from specjax._fast.outputs import WhereGiven, is_plain, own_product
 from specjax._flax_layers import (
+    Once,
     Shape,
     cast,
     check_input_size,
-    einsum_kernel,
-    general_kernel,
     input_shape,
-    layer_kernel,
     matrices_only,
-    operator_kernel,
-    refuse_kernel,
-    refuse_operator,
+    matrix_rule,
+    operator_rule,
 )
 from specjax._nnx_mean_only import MeanOnlyBatchNorm as MeanOnlyBatchNorm
 from specjax._options import Bound, check_flags, check_norm, check_options
-from specjax._with_options import spectral_norm
-from specjax.kernels._rules import Kernels, Rule, flax_kernels
-from specjax.linear_maps._matrix import Matrix
-from specjax.transforms import Factor, scaled_apply
+from specjax.kernels._rules import Kernels, flax_kernels
+from specjax.transforms import Options, spectral_norm, step
 
 
 class SpectralStat(nnx.BatchStat[jax.Array]):
@@ -163,16 +156,15 @@ class SpectralNorm(nnx.Module):
         if self.operator:
             where = type(self.layer_instance).__name__
             check_input_size(where, params, state, rule, inputs)
-        apply = functools.partial(
-            scaled_apply,
+        options = Options(
             kernels=rule,
             bound=self.bound,
             cap=self.cap,
             n_steps=self.n_steps,
-            update_stats=update,
             grad_sigma=self.grad_sigma,
             norm=self.norm,
         )
+        apply = functools.partial(step, options=options, update_stats=update)
         if update and any(
             isinstance(u, jax.core.Tracer) for u in jax.tree.leaves(state)
         ):
@@ -183,16 +175,16 @@ class SpectralNorm(nnx.Module):
         # A second module around the normalized params; every other variable is shared.
         params = cast(applied.params, rule, self.dtype)
         layer = nnx.merge(graphdef, params, rest)
-        _scale_products(layer, applied.factors)
+        _scale_products(layer, applied.products)
         return layer(*args, **kwargs)
 
     def _rule(self, inputs: Shape) -> Kernels:
         if self.kernels is not None:
             return self.kernels
         if self.operator:
-            rule = _operator_rule(self.layer_instance, inputs)
+            rule = operator_rule(self.layer_instance, inputs)
         else:
-            rule = _layer_rule(self.layer_instance)
+            rule = matrix_rule(self.layer_instance, flax_kernels)
         return matrices_only(rule) if self.error_on_non_matrix else rule
 
 
@@ -200,7 +192,7 @@ class SpectralNorm(nnx.Module):
 _PRODUCTS = {nnx.Linear: "dot_general", nnx.Conv: "conv_general_dilated"}
 
 
-def _scale_products(layer: nnx.Module, factors: list[Factor]) -> None:
+def _scale_products(layer: nnx.Module, products: Any) -> None:
     """Gives each Linear and Conv of a copy that lives for one call a product of ours.
 
     Inside of a network something may transform a layer (`nnx.remat`, `nnx.vmap`) or
@@ -208,16 +200,17 @@ def _scale_products(layer: nnx.Module, factors: list[Factor]) -> None:
     given in a trace alone: else an `nnx.jit` in the network would meet another product
     in each call, and compile again.
     """
-    inside = {word: WhereGiven(word, factors) for word in _PRODUCTS.values()}
+    if products is None:
+        return
     for _, module in nnx.iter_modules(layer):
         word = _PRODUCTS.get(type(module))
         if word is None:
             continue
         held = _value(module.kernel)  # type: ignore[attr-defined]  # all of these do
         if module is layer:
-            product = own_product(module, word, held, factors, promote_dtype)
-        elif is_plain(module, word) and isinstance(held, jax.core.Tracer):
-            product = inside[word]
+            product = products.of_layer(module, word, held, promote_dtype)
+        elif isinstance(held, jax.core.Tracer):
+            product = products.where_given(module, word)
         else:
             product = None
         if product is not None:
@@ -226,38 +219,6 @@ def _scale_products(layer: nnx.Module, factors: list[Factor]) -> None:
 
 # Only inside a trace, where the module is a copy that dies with it.
 _ONCE: weakref.WeakKeyDictionary[SpectralNorm, Once] = weakref.WeakKeyDictionary()
-
-
-def _layer_rule(layer: nnx.Module) -> Rule:
-    match layer:
-        case nnx.Linear():
-            return layer_kernel(Matrix(), 2)
-        case nnx.Conv():
-            return layer_kernel(Matrix(), len(layer.kernel_size) + 2)
-        case nnx.ConvTranspose():
-            out_axis = -2 if layer.transpose_kernel else -1
-            return layer_kernel(Matrix(out_axis=out_axis), len(layer.kernel_size) + 2)
-        case nnx.LinearGeneral():
-            n_in, n_out = len(layer.in_features), len(layer.out_features)
-            return general_kernel(len(layer.batch_axis), n_in, n_out)
-        case nnx.Einsum():
-            if layer.einsum_str is not None:
-                return einsum_kernel(layer.einsum_str)
-            return refuse_kernel("an Einsum", "whose einsum_str only the call knows")
-        case _:
-            return flax_kernels
-
-
-def _operator_rule(layer: nnx.Module, inputs: Shape) -> Rule:
-    match layer:
-        case nnx.Conv():
-            return operator_kernel(layer, inputs)
-        case nnx.ConvTranspose():
-            return operator_kernel(layer, inputs, transposed=True)
-        case nnx.Linear() | nnx.LinearGeneral() | nnx.Einsum():
-            return _layer_rule(layer)  # the operator is the matrix
-        case _:
-            return refuse_operator(type(layer).__name__)
 
 
 def _is_variable(node: Any) -> bool:

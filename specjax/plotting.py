@@ -15,7 +15,6 @@ import numpy as np
 from specjax import errors
 from specjax.diagnostics._report import Report
 from specjax.diagnostics._row import Row
-from specjax.diagnostics._table import describe_map
 from specjax.errors import needs_extra
 
 with needs_extra("report"):
@@ -81,7 +80,7 @@ def plot_spectra(
             if row is not None:
                 _draw_spectrum(axes, row, color)
         some = next(row for row, _ in rows if row is not None)
-        what = describe_map(some.linear_map, some.shape)
+        what = some.linear_map.one.name
         axes.set_title(f"{_name(path)}\n{what}", fontsize=8)
         _finish(axes, log)
     _legend(figure, labels)

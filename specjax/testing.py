@@ -1,19 +1,21 @@
 """Assertions for users' own tests, made with chex.
 
 The norms come from a float64 SVD with numpy, which shares no code with the power
-iteration.
+iteration. The operator of a convolution is written out first.
 """
 
 from typing import Any
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from specjax import errors
 from specjax._tree import join, named_leaves
+from specjax.bounds._size import MAX_BYTES, check_bytes
 from specjax.kernels._rules import Kernels, flax_kernels, select
-from specjax.linear_maps._matrix import Matrix, as_tuple
+from specjax.linear_maps import StackedMap
 
 
 def spectral_norms(params: Any, *, kernels: Kernels = flax_kernels) -> dict[str, Any]:
@@ -21,7 +23,7 @@ def spectral_norms(params: Any, *, kernels: Kernels = flax_kernels) -> dict[str,
 
     Args:
         params: tree of arrays, not traced.
-        kernels: which leaves are kernels and what matrix each one is.
+        kernels: which leaves are kernels and what linear map each one is.
 
     Returns:
         ``{"Dense_0/kernel": 1.0, ...}``: an array of the batch axes' shape each, NaN
@@ -53,7 +55,7 @@ def assert_spectral_norms(
         at_most: the norm is at most this, times ``1 + rtol``.
         equal_to: the norm is this, to `rtol`.
         rtol: relative tolerance.
-        kernels: which leaves are kernels and what matrix each one is.
+        kernels: which leaves are kernels and what linear map each one is.
 
     Raises:
         AssertionError: with the path and the norm of every kernel that fails.
@@ -126,20 +128,23 @@ def _norms(matrices: np.ndarray) -> np.ndarray:
     return np.where(finite, np.linalg.norm(matrices, 2, axis=(-2, -1)), np.nan)
 
 
-def _matrices(kernel: Any, linear_map: Any) -> np.ndarray:
+def _matrices(kernel: Any, linear_map: StackedMap) -> np.ndarray:
     """Returns the kernel as (*batch, in, out) in double precision."""
-    if not isinstance(linear_map, Matrix):
-        message = errors.message(
-            "specjax.testing",
-            got=repr(linear_map),
-            need="a Matrix, whose norm an SVD can tell",
-            fix="kernels={r'.*/kernel': specjax.Matrix()}",
-        )
-        raise TypeError(message)
+    one, batch = linear_map.one, linear_map.batch_axis
     wide = np.complex128 if np.iscomplexobj(kernel) else np.float64
-    batch, in_axis = as_tuple(linear_map.batch_axis), as_tuple(linear_map.in_axis)
-    order = (*batch, *in_axis, *as_tuple(linear_map.out_axis))
-    moved = np.transpose(np.asarray(kernel).astype(wide), order)
-    batch_shape = moved.shape[: len(batch)]
-    n_in = int(np.prod(moved.shape[len(batch) : len(batch) + len(in_axis)]))
-    return moved.reshape(*batch_shape, n_in, -1)
+    stack = np.moveaxis(np.asarray(kernel), batch, range(len(batch)))
+    n_in, n_out = int(np.prod(one.in_shape)), int(np.prod(one.out_shape))
+    if one.matrix_axes is None:
+        check_bytes(
+            "specjax.testing",
+            stack.size // int(np.prod(one.shape)) * n_in * n_out * 8,
+            MAX_BYTES,
+            linear_map=linear_map,
+            fix="specjax.bounds.upper, which writes out no matrix",
+        )
+        slices = stack.reshape(-1, *one.shape)
+        dense = np.stack([np.asarray(one.dense(jnp.asarray(w))) for w in slices])
+        return dense.astype(wide).reshape(*linear_map.batch_shape, n_in, n_out)
+    order = [len(batch) + axis for side in one.matrix_axes for axis in side]
+    moved = np.transpose(stack.astype(wide), (*range(len(batch)), *order))
+    return moved.reshape(*linear_map.batch_shape, n_in, n_out)

@@ -1,29 +1,34 @@
 """The trees: params and state in, normalized params and state out.
 
-Three functions walk the path of `_one_kernel` for each kernel of a tree: `sn_init`
-makes the state, `sn_apply` takes one step, `sn_fuse` converges and bakes the result.
+`sn_init` makes the state, `sn_apply` takes one step, `sn_fuse` converges and bakes the
+result; `spectral_norm` binds their options. Each walks the path of `_core.kernel` for
+every kernel of a tree. Options are checked here.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from specjax._core import kernel as _kernel
 from specjax._core import state as _state
-from specjax._core.kernel import fuse_one, init_one
 from specjax._core.state import State
-from specjax._fast.all_kernels import apply_all
-from specjax._options import (
-    Bound,
-    check_flags,
-    check_norm,
-    check_options,
-)
+from specjax._options import Bound, check_flags, check_norm, check_options
 from specjax._tree import Path, replace_leaves
 from specjax.bounds._certified import certified
-from specjax.kernels._rules import Kernels, flax_kernels, select
-from specjax.linear_maps._matrix import LinearMap
+from specjax.kernels import Kernels, flax_kernels, select
+from specjax.linear_maps import StackedMap
+
+# The door of `_fast`, which changes compiled programs and no number. The package is
+# whole without that folder.
+try:
+    from specjax import _fast
+except ImportError:
+    _fast = None
+_apply_all = _fast.apply_all if _fast else _kernel.apply_all
+
+_Selected: TypeAlias = dict[Path, tuple[Array, StackedMap]]
 
 
 def sn_init(
@@ -48,16 +53,17 @@ def sn_init(
         >>> print(state["Dense_0"]["kernel"]["sigma"].round(4))
         3.4641
     """
-    selected = _select(params, kernels)
+    selected = _selected(params, kernels)
     keys = (
         [None] * len(selected) if key is None else jax.random.split(key, len(selected))
     )
-    carried = {}
-    for one_key, (path, (kernel, linear_map)) in zip(
-        keys, selected.items(), strict=True
-    ):
-        carried[path] = init_one(kernel, one_key, linear_map=linear_map)
-    return _state.build(carried)
+    states = {
+        path: _kernel.init(kernel, own_key, linear_map=linear_map)
+        for own_key, (path, (kernel, linear_map)) in zip(
+            keys, selected.items(), strict=True
+        )
+    }
+    return _state.build(states)
 
 
 def sn_apply(
@@ -110,89 +116,8 @@ def sn_apply(
 
     Source: Miyato et al., "Spectral Normalization for GANs" (2018), Algorithm 1.
     """
-    applied = scaled_apply(
-        params,
-        state,
-        kernels=kernels,
-        bound=bound,
-        cap=cap,
-        n_steps=n_steps,
-        update_stats=update_stats,
-        grad_sigma=grad_sigma,
-        norm=norm,
-    )
-    return applied.params, applied.state
-
-
-class Factor(NamedTuple):
-    """A kernel, what it is multiplied with, and what comes of it.
-
-    Attributes:
-        kernel: as it was given.
-        scale: a number, or one for each slice of a stack.
-        normalized: the very array in the params that are returned.
-    """
-
-    kernel: Array
-    scale: Array
-    normalized: Array
-
-
-class Applied(NamedTuple):
-    """What `sn_apply` returns, and what it multiplied.
-
-    Attributes:
-        params: normalized.
-        state: the next one.
-        factors: of each kernel that is not divided by a proved bound.
-    """
-
-    params: Any
-    state: Any
-    factors: list[Factor]
-
-
-def scaled_apply(
-    params: Any,
-    state: Any,
-    *,
-    kernels: Kernels,
-    bound: Any,
-    cap: Any,
-    n_steps: Any,
-    update_stats: Any,
-    grad_sigma: Any,
-    norm: Any,
-) -> Applied:
-    """Returns what `sn_apply` does, with the factors, for who scales another array.
-
-    The options are those of `sn_apply`, as they were given: they are checked here.
-    """
-    check_options(bound=bound, n_steps=n_steps)
-    check_flags(cap=cap, update_stats=update_stats, grad_sigma=grad_sigma)
-    check_norm(norm)
-    selected = _select(params, kernels)
-    if norm == "upper":
-        divided = _certified(params, selected, bound, cap, grad_sigma)
-        return Applied(divided, state, [])
-    carried = _state.read(state, selected)
-    normalized = apply_all(
-        [kernel for kernel, _ in selected.values()],
-        list(carried.values()),
-        bound,
-        linear_maps=tuple(linear_map for _, linear_map in selected.values()),
-        cap=cap,
-        n_steps=n_steps if update_stats else 0,
-        grad_sigma=grad_sigma,
-    )
-    new = dict(zip(selected, normalized, strict=True))
-    params = replace_leaves(params, {path: one.kernel for path, one in new.items()})
-    if update_stats:
-        state = _state.write(state, {path: one.carried for path, one in new.items()})
-    factors = [
-        Factor(selected[path][0], one.scale, one.kernel) for path, one in new.items()
-    ]
-    return Applied(params, state, factors)
+    options = Options(kernels, bound, cap, n_steps, grad_sigma, norm)
+    return step(params, state, options, update_stats)[:2]
 
 
 def sn_fuse(
@@ -224,37 +149,181 @@ def sn_fuse(
     Raises:
         ValueError, TypeError: as `sn_apply`.
     """
-    check_options(bound=bound)
-    check_flags(cap=cap)
-    check_norm(norm)
-    selected = _select(params, kernels)
+    options = Options(kernels, bound, cap, norm=norm)
+    options.check()
+    selected = _selected(params, kernels)
     if norm == "upper":
-        return _certified(params, selected, bound, cap, grad_sigma=True)
-    carried = _state.read(state, selected)
+        return _certified(params, selected, options)
+    states = _state.read(state, selected)
     fused = {
-        path: fuse_one(kernel, carried[path].u, bound, linear_map=linear_map, cap=cap)
+        path: _kernel.fuse(
+            kernel, states[path].u, bound, linear_map=linear_map, cap=cap
+        )
         for path, (kernel, linear_map) in selected.items()
     }
     return replace_leaves(params, fused)
 
 
-def _certified(
-    params: Any,
-    selected: dict[Path, tuple[Array, LinearMap]],
-    bound: Bound,
-    cap: bool,
-    grad_sigma: bool,
-) -> Any:
+class InitFn(Protocol):
+    """`sn_init` with its options bound."""
+
+    def __call__(self, params: Any, key: Array | None = None) -> State:
+        """Returns the state for the params."""
+        ...
+
+
+class ApplyFn(Protocol):
+    """`sn_apply` with its options bound."""
+
+    def __call__(
+        self, params: Any, state: Any, update_stats: bool = True
+    ) -> tuple[Any, Any]:
+        """Returns the normalized params and the next state."""
+        ...
+
+
+class FuseFn(Protocol):
+    """`sn_fuse` with its options bound."""
+
+    def __call__(self, params: Any, state: Any) -> Any:
+        """Returns the params, normalized for good."""
+        ...
+
+
+class SpectralNorm(NamedTuple):
+    """Three pure functions that share their options."""
+
+    init: InitFn
+    apply: ApplyFn
+    fuse: FuseFn
+
+
+def spectral_norm(
+    *,
+    kernels: Kernels = flax_kernels,
+    bound: Bound = 1.0,
+    cap: bool = False,
+    n_steps: int = 1,
+    grad_sigma: bool = True,
+    norm: str = "estimate",
+) -> SpectralNorm:
+    """Returns `sn_init`, `sn_apply` and `sn_fuse` with their options bound once.
+
+    Args:
+        kernels: which leaves are kernels and what linear map each one is.
+        bound: the spectral norm of each normalized kernel.
+        cap: only shrink: a kernel below the bound comes back as it is.
+        n_steps: power steps for each call in training.
+        grad_sigma: False holds sigma constant in the derivative (SNGP).
+        norm: what is divided by, as for `sn_apply`. With "upper" there is no state:
+            `init` returns {}.
+
+    Raises:
+        ValueError, TypeError: for options out of range.
+
+    Example:
+        >>> init, apply, fuse = spectral_norm(bound=0.9, cap=True)
+        >>> params = {"Dense_0": {"kernel": jnp.ones((3, 4))}}
+        >>> params_sn, state = apply(params, init(params))
+        >>> print(jnp.linalg.norm(params_sn["Dense_0"]["kernel"], 2).round(4))
+        0.9
+    """
+    options = Options(kernels, bound, cap, n_steps, grad_sigma, norm)
+    options.check()
+
+    def init(params: Any, key: Array | None = None) -> State:
+        if norm == "upper":
+            select(params, kernels)  # its errors are due here
+            return {}
+        return sn_init(params, kernels=kernels, key=key)
+
+    def apply(params: Any, state: Any, update_stats: bool = True) -> tuple[Any, Any]:
+        return step(params, state, options, update_stats)[:2]
+
+    def fuse(params: Any, state: Any) -> Any:
+        return sn_fuse(params, state, kernels=kernels, bound=bound, cap=cap, norm=norm)
+
+    return SpectralNorm(init, apply, fuse)
+
+
+class Options(NamedTuple):
+    """The options of the three functions, as `sn_apply` describes them."""
+
+    kernels: Kernels = flax_kernels
+    bound: Bound = 1.0
+    cap: bool = False
+    n_steps: int = 1
+    grad_sigma: bool = True
+    norm: str = "estimate"
+
+    def check(self) -> None:
+        """Raises for an option out of range.
+
+        Raises:
+            ValueError, TypeError: one of the two.
+        """
+        check_options(bound=self.bound, n_steps=self.n_steps)
+        check_flags(cap=self.cap, grad_sigma=self.grad_sigma)
+        check_norm(self.norm)
+
+
+class Step(NamedTuple):
+    """What `sn_apply` returns, and the way in which a wrapper may use it faster.
+
+    Attributes:
+        params: normalized.
+        state: the next one.
+        products: of `_fast`: which layers may scale their result in place of their
+            kernel; None if none may.
+    """
+
+    params: Any
+    state: Any
+    products: Any = None
+
+
+def step(params: Any, state: Any, options: Options, update_stats: bool) -> Step:
+    """Returns what `sn_apply` does, for a wrapper."""
+    options.check()
+    check_flags(update_stats=update_stats)
+    selected = _selected(params, options.kernels)
+    if options.norm == "upper":
+        return Step(_certified(params, selected, options), state)
+    states = _state.read(state, selected)
+    normalized = _apply_all(
+        [kernel for kernel, _ in selected.values()],
+        list(states.values()),
+        options.bound,
+        linear_maps=[linear_map for _, linear_map in selected.values()],
+        cap=options.cap,
+        n_steps=options.n_steps if update_stats else 0,
+        grad_sigma=options.grad_sigma,
+    )
+    new = dict(zip(selected, normalized, strict=True))
+    params = replace_leaves(params, {path: one.kernel for path, one in new.items()})
+    if update_stats:
+        state = _state.write(state, {path: one.state for path, one in new.items()})
+    if _fast is None:
+        return Step(params, state)
+    kernels = [kernel for kernel, _ in selected.values()]
+    return Step(params, state, _fast.ScaledProducts(kernels, normalized))
+
+
+def _certified(params: Any, selected: _Selected, options: Options) -> Any:
     divided = {
         path: certified(
-            kernel, bound, linear_map=linear_map, cap=cap, grad_sigma=grad_sigma
+            kernel,
+            options.bound,
+            linear_map=linear_map,
+            cap=options.cap,
+            grad_sigma=options.grad_sigma,
         )
         for path, (kernel, linear_map) in selected.items()
     }
     return replace_leaves(params, divided)
 
 
-def _select(params: Any, kernels: Kernels) -> dict[Path, tuple[Array, LinearMap]]:
+def _selected(params: Any, kernels: Kernels) -> _Selected:
     selected = select(params, kernels).items()
     return {
         path: (jnp.asarray(leaf), linear_map) for path, (leaf, linear_map) in selected

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from specjax._core.vectors import generic_direction
+from specjax._core.vectors import hashed_unit_vector
 
 TURN, PUSH = 0.07, 1e-3  # docs/design/0002
 
@@ -49,7 +49,7 @@ def _step(kernel, basis):
     ahead = u - made / cosine
     share = np.arctan((np.sin(angle) / TURN) ** 2)
     ahead *= np.sin(share) / np.linalg.norm(ahead)
-    push = PUSH * np.asarray(generic_direction(u.shape, np.float32))
+    push = PUSH * np.asarray(hashed_unit_vector(u.shape, np.float32))
     return np.stack([u, np.cos(share) * second + ahead + push]), values[0]
 
 

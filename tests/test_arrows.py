@@ -11,8 +11,8 @@ import pytest
 
 import specjax as sx
 from specjax._core import vectors as _vectors
-from specjax._core.inner_products import grams, longest
 from specjax._core.krylov import _bidiagonalize
+from specjax._core.rayleigh_ritz import gram, leading_eigenvector
 from tests.cases import designed, norm
 from tests.reference import power_steps, two_vectors
 
@@ -26,7 +26,7 @@ GEOMETRIES = (
 # One program each, and not one for each operation.
 power_iteration = jax.jit(sx.power_iteration, static_argnames=("linear_map", "n_steps"))
 warm_up = jax.jit(sx.warm_up, static_argnames=("linear_map", "n_steps"))
-generic_direction = jax.jit(_vectors.generic_direction, static_argnums=(0, 1))
+hashed_unit_vector = jax.jit(_vectors.hashed_unit_vector, static_argnums=(0, 1))
 bidiagonalize = jax.jit(_bidiagonalize, static_argnames=("linear_map", "n_steps"))
 geometries = pytest.mark.parametrize(("shape", "matrix"), GEOMETRIES, ids=str)
 
@@ -77,7 +77,7 @@ def test_products_on_a_cpu_name_their_precision(shape, matrix):
 def test_power_iteration_converges_to_the_svd(shape, matrix):
     kernel = np.random.default_rng(1).standard_normal(shape)
     _, out_shape = matrix.sides(shape)
-    u = generic_direction(out_shape, jnp.float32)
+    u = hashed_unit_vector(out_shape, jnp.float32)
     kernel32, none = jnp.asarray(kernel, jnp.float32), jnp.zeros_like(u)
     found = power_iteration(kernel32, u, none, matrix, n_steps=300)
     left, s, right = np.linalg.svd(dense(kernel, matrix))
@@ -88,7 +88,7 @@ def test_power_iteration_converges_to_the_svd(shape, matrix):
 
 def test_power_iteration_never_exceeds_the_norm_and_grows():
     kernel = jnp.asarray(designed(40, 30, np.linspace(1, 0.9, 30)), jnp.float32)
-    pair = generic_direction((30,), jnp.float32), jnp.eye(30)[0]
+    pair = hashed_unit_vector((30,), jnp.float32), jnp.eye(30)[0]
     values = [
         float(power_iteration(kernel, *pair, n_steps=n).sigma) for n in (0, 1, 2, 3, 8)
     ]
@@ -105,7 +105,7 @@ def test_longest_vector_of_a_plane(dtype, ratio, scale):
     pair = rng.standard_normal((2, 9)) + 1j * rng.standard_normal((2, 9))
     pair = scale * np.array([[1], [ratio]]) * pair
     pair = (pair if dtype == np.complex64 else pair.real).astype(dtype)
-    c, s, length, beside = longest(grams(*jnp.asarray(pair)))
+    c, s, length, beside = leading_eigenvector(gram(*jnp.asarray(pair)))
     first, second = np.asarray(pair, np.complex128)
     turned = c * first + s * second
     across = np.conj(c) * second - np.conj(s) * first
@@ -123,7 +123,7 @@ def test_what_two_nearly_parallel_vectors_have_across_is_no_rounding():
     for share in 10.0 ** np.arange(-7, -1.4, 0.25):
         first, second = rng.standard_normal((2, 9))
         pair = np.stack([first, first + share * second]).astype(np.float32)
-        across = float(longest(grams(*jnp.asarray(pair))).across)
+        across = float(leading_eigenvector(gram(*jnp.asarray(pair))).across)
         want = np.linalg.svd(pair.astype(np.float64), compute_uv=False)[1]
         assert across == 0 or abs(across - want) < 0.2 * want, share
     assert across > 0
@@ -258,7 +258,7 @@ def test_the_norm_of_a_kernel_of_rank_one_is_not_exceeded(fill):
     left, right = np.ones((2, 64)) if fill == "ones" else rng.standard_normal((2, 64))
     kernel = jnp.asarray(np.outer(left, right), jnp.float32)
     want = np.linalg.norm(left) * np.linalg.norm(right)
-    u, u2 = warm_up(kernel, generic_direction((64,), jnp.float32))
+    u, u2 = warm_up(kernel, hashed_unit_vector((64,), jnp.float32))
     for _ in range(20):
         u, u2, _, sigma = power_iteration(kernel, u, u2)
         np.testing.assert_allclose(sigma, want, rtol=1e-6)
@@ -283,7 +283,7 @@ def test_v_of_a_kernel_that_is_zero_or_not_finite_is_zero(bad, n_steps):
 def test_warm_up_is_within_a_thousandth(shape, matrix):
     kernel = np.random.default_rng(2).standard_normal(shape)
     _, out_shape = matrix.sides(shape)
-    start = generic_direction(out_shape, jnp.float32)
+    start = hashed_unit_vector(out_shape, jnp.float32)
     u, _ = warm_up(jnp.asarray(kernel, jnp.float32), start, matrix)
     w = dense(kernel, matrix)
     assert u.shape == out_shape
@@ -297,7 +297,7 @@ def test_warm_up_is_within_a_thousandth(shape, matrix):
 )
 def test_warm_up_breaks_down_cleanly_on_a_degenerate_spectrum(spectrum):
     kernel = jnp.asarray(3 * designed(30, 20, spectrum), jnp.float32)
-    u, _ = warm_up(kernel, generic_direction((20,), jnp.float32), n_steps=64)
+    u, _ = warm_up(kernel, hashed_unit_vector((20,), jnp.float32), n_steps=64)
     np.testing.assert_allclose(jnp.linalg.norm(u), 1, rtol=1e-5)
     np.testing.assert_allclose(jnp.linalg.norm(kernel @ u), 3, rtol=1e-5)
 
@@ -305,7 +305,7 @@ def test_warm_up_breaks_down_cleanly_on_a_degenerate_spectrum(spectrum):
 def test_warm_up_of_a_scaled_identity():
     # Lanczos without a breakdown test returns 5 times too much here after 30 steps.
     kernel = 3 * jnp.eye(40)
-    start = generic_direction((40,), jnp.float32)
+    start = hashed_unit_vector((40,), jnp.float32)
     found = power_iteration(kernel, *warm_up(kernel, start, n_steps=30))
     np.testing.assert_allclose(found.sigma, 3, rtol=1e-6)
 
@@ -317,7 +317,7 @@ def test_warm_up_basis_is_orthonormal_and_ends_at_the_rank(rank):
     small = 1e-3 * np.linspace(1, 0.5, rank - 1)
     spectrum = np.concatenate([[1.0], small, np.zeros(30 - rank)])
     kernel = jnp.asarray(designed(40, 30, spectrum), jnp.float32)
-    start = generic_direction((30,), jnp.float32)
+    start = hashed_unit_vector((30,), jnp.float32)
     start = start / jnp.linalg.norm(start)
     outs, alphas, betas = bidiagonalize(kernel, start, sx.Matrix(), n_steps=30)
     n_basis = min(rank + 1, 30)  # the start also has a part that maps to zero
@@ -332,7 +332,7 @@ def test_warm_up_of_a_wide_kernel_reaches_its_rank():
     for seed in range(88, 100):
         w = np.random.default_rng(seed).standard_normal((5, 7))
         u, _ = warm_up(
-            jnp.asarray(w, jnp.float32), generic_direction((7,), jnp.float32)
+            jnp.asarray(w, jnp.float32), hashed_unit_vector((7,), jnp.float32)
         )
         np.testing.assert_allclose(
             np.linalg.norm(w @ np.asarray(u)), norm(w), rtol=1e-5
@@ -397,9 +397,9 @@ def test_normalize_of_a_convolution(size, batch_axis):
     np.testing.assert_allclose(slopes[1], -products / np.float64(sigma), rtol=1e-4)
 
 
-def test_generic_direction_misses_no_coordinate_and_is_no_pattern():
+def test_hashed_unit_vector_misses_no_coordinate_and_is_no_pattern():
     for shape in ((1,), (7,), (4096,), (64, 64), (3, 5, 7, 11)):
-        x = np.asarray(generic_direction(shape, jnp.float32), np.float64)
+        x = np.asarray(hashed_unit_vector(shape, jnp.float32), np.float64)
         size = x.size
         assert np.abs(x).min() > 0.5 / size**0.5
         assert 0.6 < np.linalg.norm(x) < 1.4
@@ -407,7 +407,7 @@ def test_generic_direction_misses_no_coordinate_and_is_no_pattern():
             spectrum = np.abs(np.fft.fft(x.ravel()))
             assert spectrum.max() < 5  # white: every Fourier component is about one
             assert spectrum.min() > 1e-3
-    two = generic_direction((5, 40), jnp.float32)
+    two = hashed_unit_vector((5, 40), jnp.float32)
     assert np.linalg.matrix_rank(np.asarray(two)) == 5
 
 

@@ -10,7 +10,6 @@ import pytest
 
 import specjax as sx
 from specjax import bounds
-from specjax.bounds._circular import containing
 from specjax.bounds._spectrum import block_error, over_blocks
 from specjax.errors import TooLargeError
 from tests.cases import enable_x64, rows
@@ -187,7 +186,7 @@ def test_the_rounding_of_a_block_is_within_its_bound():
     rng = np.random.default_rng(8)
     kernel = jnp.asarray(rng.standard_normal((1, 35, 6, 4)), jnp.float32)
     linear_map = sx.Conv((8, 9), padding="CIRCULAR").resolve((5, 7, 6, 4))
-    axes = containing(linear_map, (5, 7, 6, 4))
+    axes = linear_map.one.circular
     blocks = np.asarray(over_blocks(lambda one: one, kernel, axes, half=False))[:, 0]
     wide = np.asarray(kernel, np.float64).reshape(5, 7, 6, 4)
     want = np.fft.fftn(wide, (8, 9), axes=(0, 1)).reshape(72, 6, 4)

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 import specjax as sx
-from specjax.bounds._dense import dense as written_out
 from tests.exhaustive import sampled
 from tests.test_conv import GEOMETRIES, dense, make_kernel
 
@@ -17,7 +16,7 @@ def test_the_operator_written_out_has_the_kernels_own_entries(name):
     geometry = GEOMETRIES[name]
     kernel = make_kernel(geometry).astype(np.float32)
     exact = np.asarray(dense(geometry, kernel.astype(np.float64)))
-    matrix = written_out(jnp.asarray(kernel), geometry.conv.resolve(kernel.shape))
+    matrix = geometry.conv.resolve(kernel.shape).one.dense(jnp.asarray(kernel))
     np.testing.assert_array_equal(matrix, exact)
     norm = np.linalg.norm(exact, 2)
     bound = sx.bounds.upper(jnp.asarray(kernel), geometry.conv, method="dense")

@@ -17,8 +17,8 @@ from jax import lax
 
 import specjax as sx
 from specjax import bounds
-from specjax.bounds._circular import containing, repeats
-from specjax.bounds._spectrum import as_taps, block_error, over_blocks
+from specjax.bounds._spectrum import block_error, over_blocks
+from specjax.linear_maps._circular import repeats
 from tests.exhaustive import sampled
 
 
@@ -182,7 +182,7 @@ def resolved(geometry):
     Not in the strategy: the checks of shapes look at a random entry of a tuple.
     """
     try:
-        return geometry.conv().resolve(geometry.shape)
+        return geometry.conv().resolve(geometry.shape).one
     except ValueError:
         reject()
 
@@ -199,7 +199,7 @@ def circle(axis, window):
 def assert_a_circle_contains_it(geometry):
     """Asserts that the circle that is chosen has a norm of at least the operator's."""
     conv, kernels = resolved(geometry), kernels_of(geometry)
-    axes = containing(conv, geometry.shape)
+    axes = conv.circular
     tables = [circle(axis, k) for axis, k in zip(axes, geometry.window, strict=True)]
     bound = repeats(axes) * norms(geometry, kernels, tables)
     true = norms(geometry, kernels)
@@ -360,10 +360,11 @@ def test_the_rounding_of_the_blocks_is_a_part_of_the_bound():
     kernel = np.random.default_rng(0).standard_normal((700, 3, 2)).astype(np.float32)
     array = jnp.asarray(kernel)
     linear_map = sx.Conv((8,), padding="CIRCULAR").resolve(kernel.shape)
-    axes = containing(linear_map, kernel.shape)
-    blocks = over_blocks(lambda one: one, as_taps(array, linear_map), axes)
+    one = linear_map.one
+    axes = one.circular
+    blocks = over_blocks(lambda one: one, one.taps(array), axes)
     computed = np.linalg.norm(np.asarray(blocks, np.complex128), 2, axis=(-2, -1))
-    rounding = float(block_error(as_taps(array, linear_map), axes)[0])
+    rounding = float(block_error(one.taps(array), axes)[0])
     bound = float(bounds.upper(array, linear_map, n_steps=20).value)
     assert bound >= computed.max() + rounding
     assert bound <= (computed.max() + rounding) * (1 + 2e-5)

@@ -143,8 +143,8 @@ def operator_norm(geometry, kernel):
 def test_apply_and_adjoint_are_the_layer_and_its_adjoint(geometry):
     kernel = make_kernel(geometry)
     operator = dense(geometry, kernel)
-    linear_map = geometry.conv.resolve(kernel.shape)
-    in_shape, out_shape = linear_map.sides(kernel.shape)
+    linear_map = geometry.conv.resolve(kernel.shape).one
+    in_shape, out_shape = linear_map.in_shape, linear_map.out_shape
     assert in_shape == geometry.image
     assert math.prod(out_shape) == operator.shape[1]
     x, y = (np.random.default_rng(1).standard_normal(s) for s in (in_shape, out_shape))

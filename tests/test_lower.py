@@ -126,7 +126,11 @@ def test_every_sum_may_be_rounded_up():
     rng = np.random.default_rng(4)
     matrix = rng.uniform(0.5, 1, (300, 20)).astype(np.float32)
     v = np.ones(300, np.float32)
-    low = float(stretch(jnp.asarray(matrix), jnp.asarray(v), sx.Matrix()))
+    low = float(
+        stretch(
+            jnp.asarray(matrix), jnp.asarray(v), sx.Matrix().resolve(matrix.shape).one
+        )
+    )
     sums = np.float64(v) @ np.float64(matrix)
     # 300 terms in pieces of ten, five halvings; and what the lengths may have.
     off = 15 * 2.0**-24

@@ -143,7 +143,7 @@ def test_taps_of_a_window_beyond_the_image_meet_one_pixel(n, window, words, dtyp
     kernel = jnp.asarray(kernel, dtype)
     linear_map = sx.Conv((n,), **words).resolve(kernel.shape)
     images = jnp.eye(2 * n, dtype=dtype).reshape(2 * n, n, 2)
-    rows = jax.vmap(functools.partial(linear_map.apply, kernel))(images)
+    rows = jax.vmap(functools.partial(linear_map.one.apply, kernel))(images)
     want = np.linalg.norm(np.asarray(rows, np.complex128))
     got = jax.jit(frobenius, static_argnames="linear_map")(
         kernel, linear_map=linear_map

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import specjax as sx
-from specjax.diagnostics._table import _number, describe_map
+from specjax.diagnostics._table import _number
 from specjax.errors import MissingLibraryError
 from tests.cases import designed
 from tests.test_conv import GEOMETRIES, dense, make_kernel
@@ -258,10 +258,10 @@ def test_a_map_of_ones_own_has_a_lower_bound():
 
 
 def test_maps_in_words():
-    one = sx.Conv((8, 8), transposed=True, window_strides=2)
-    assert describe_map(one, (4, 4, 3, 5)) == "transposed convolution of 8x8, strides 2"
+    conv = sx.Conv((8, 8), transposed=True, window_strides=2).resolve((4, 4, 3, 5))
+    assert conv.one.name == "transposed convolution of 8x8, strides 2"
     heads = sx.Matrix(in_axis=0, out_axis=(1, 2)).resolve((6, 2, 4))
-    assert describe_map(heads, (6, 2, 4)) == "matrix 6x8"
+    assert heads.one.name == "matrix 6x8"
 
 
 def test_plain_dict_is_json_of_every_number(whole, odd):

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 import specjax as sx
 import specjax.linen
-from specjax._core.vectors import generic_direction
+from specjax._core.vectors import hashed_unit_vector
 from specjax.linear_maps._sharding import names_on_axis
 from specjax.optax import keep_spectral_norm
 from tests.cases import Own, norm
@@ -160,10 +160,9 @@ def test_only_two_vectors_move(name):
     step = by_hand(sn.apply, (specs, state_specs), (specs, state_specs))
     found = collectives(step.lower(params, state).compile().as_text())
     assert {operation for operation, _ in found} <= {"all-reduce"}
-    whole = linear_map.resolve(shape)
-    n_kernels = math.prod(shape[axis] for axis in whole.batch_axis)
-    one = tuple(n for axis, n in enumerate(shape) if axis not in whole.batch_axis)
-    sides = sum(map(math.prod, whole.one().sides(one)))
+    resolved = linear_map.resolve(shape)
+    n_kernels = math.prod(resolved.batch_shape)
+    sides = math.prod(resolved.one.in_shape) + math.prod(resolved.one.out_shape)
     n_bytes = sum(size for _, size in found)
     assert n_bytes <= n_kernels * (8 * sides + 64)
     assert (n_bytes == 0) == (name in WHOLE)
@@ -475,7 +474,7 @@ def test_a_sigma_that_differs_between_shards_of_one_kernel_is_refused():
 
 
 @pytest.mark.parametrize("spec", [P("a", "b"), P("b"), P(("b", "a"))])
-def test_a_shard_of_a_generic_direction_is_that_of_the_whole(spec):
+def test_a_shard_of_a_hashed_unit_vector_is_that_of_the_whole(spec):
     split = tuple(names_on_axis(spec, axis) for axis in (0, 1))
 
     def use():
@@ -483,10 +482,10 @@ def test_a_shard_of_a_generic_direction_is_that_of_the_whole(spec):
             n // math.prod({"a": 2, "b": 4}[name] for name in names)
             for n, names in zip(DENSE, split, strict=True)
         )
-        return generic_direction(shape, jnp.float32, split)
+        return hashed_unit_vector(shape, jnp.float32, split)
 
     got = by_hand(use, (), spec, checked=False)()
-    np.testing.assert_array_equal(got, generic_direction(DENSE, jnp.float32))
+    np.testing.assert_array_equal(got, hashed_unit_vector(DENSE, jnp.float32))
     np.testing.assert_allclose(jnp.linalg.norm(got), 1, rtol=0.1)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import specjax as sx
-from specjax._core.rayleigh_ritz import turn
+from specjax._core.rayleigh_ritz import ritz_pair as turn
 from specjax._fast.batch import Parts, Vectors, together
 from tests.exhaustive import sampled
 

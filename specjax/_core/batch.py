@@ -6,7 +6,7 @@ brings the vectors to where the kernel's products lie, and reads the kernel.
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,49 +15,43 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
 from specjax import errors
+from specjax.linear_maps import ResolvedMap, StackedMap
 from specjax.linear_maps._check_spec import check_places, check_spec
-from specjax.linear_maps._matrix import LinearMap
-from specjax.linear_maps._sharding import (
-    explicit_axes,
-    names_on_axis,
-    varying_axes,
-    varying_like,
-)
+from specjax.linear_maps._sharding import explicit_axes, varying_axes, varying_like
 
-_P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def over_batch(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def over_batch(function: Callable[..., _R]) -> Callable[..., _R]:
     """Lifts a function of one kernel to a stack of kernels.
 
-    The function is called as ``function(kernel, *vectors, linear_map=...)``. Here
-    `linear_map` may have batch axes; the vectors and the results then have those axes
-    in front. Without batch axes this is the function itself.
+    The function is called as ``function(kernel, *vectors, linear_map=...)`` with the
+    map of one kernel, the result with the map of the stack. The vectors and the results
+    then have the batch axes in front. Without batch axes this is the function itself.
     """
 
     @functools.wraps(function)
     def lifted(kernel, *vectors, linear_map, **options):
-        whole = linear_map.resolve(jnp.shape(kernel))
-        one = functools.partial(function, linear_map=whole.one(), **options)
-        for gone, axis in reversed(list(enumerate(whole.batch_axis))):
+        one = functools.partial(function, linear_map=linear_map.one, **options)
+        for gone, axis in reversed(list(enumerate(linear_map.batch_axis))):
             one = jax.vmap(one, in_axes=(axis - gone, *(0 for _ in vectors)))
-        return one(kernel, *(_placed_as_stack(kernel, whole, v) for v in vectors))
+        placed = functools.partial(_placed_as_stack, kernel, linear_map)
+        return one(kernel, *jax.tree.map(placed, vectors))
 
-    return lifted  # type: ignore[return-value]  # a wrapper with the same signature
+    return lifted
 
 
-def _placed_as_stack(kernel: Array, whole: LinearMap, vector: Array) -> Array:
+def _placed_as_stack(kernel: Array, stack: StackedMap, vector: Array) -> Array:
     """Returns the vectors of a stack, its batch axes sharded as the kernel's are."""
-    if not whole.batch_axis or not explicit_axes(kernel):
+    if not stack.batch_axis or not explicit_axes(kernel):
         return vector
     spec = jax.typeof(kernel).sharding.spec
-    rest = jax.typeof(vector).sharding.spec[len(whole.batch_axis) :]
-    spec = PartitionSpec(*(spec[axis] for axis in whole.batch_axis), *rest)
+    own = jax.typeof(vector).sharding.spec[len(stack.batch_axis) :]
+    spec = PartitionSpec(*(spec[axis] for axis in stack.batch_axis), *own)
     return jax.sharding.reshard(vector, spec)
 
 
-def placed_as_output(kernel: Array, linear_map: LinearMap, vector: Array) -> Array:
+def placed_as_output(kernel: Array, linear_map: ResolvedMap, vector: Array) -> Array:
     """Returns the vector with the type that the kernel's products have.
 
     On an explicit mesh a sharding is a part of it, and inside a `shard_map` the mesh
@@ -74,7 +68,7 @@ def placed_as_output(kernel: Array, linear_map: LinearMap, vector: Array) -> Arr
     return varying_like(vector, product)
 
 
-def read_anew(kernel: Array, vector: Array) -> Array:
+def separate_cast(kernel: Array, vector: Array) -> Array:
     """Returns the kernel, so that a cast of it is not shared with another use.
 
     Each product with a half-precision kernel casts it. A compiler that sees one cast
@@ -86,18 +80,14 @@ def read_anew(kernel: Array, vector: Array) -> Array:
     return lax.optimization_barrier((kernel, vector))[0]
 
 
-def check_vectors(kernel: Array, linear_map: LinearMap, **vectors: Array) -> None:
+def check_vectors(kernel: Array, linear_map: StackedMap, **vectors: Array) -> None:
     """Raises a ValueError for a u, v or sigma that is not like its side."""
-    whole = linear_map.resolve(jnp.shape(kernel))
-    check_spec("kernel", kernel, whole)
-    batch = tuple(kernel.shape[axis] for axis in whole.batch_axis)
-    others = (n for axis, n in enumerate(kernel.shape) if axis not in whole.batch_axis)
-    in_shape, out_shape = whole.one().sides(tuple(others))
+    check_spec("kernel", kernel, linear_map)
     shapes = {
-        "u": batch + out_shape,
-        "u2": batch + out_shape,
-        "v": batch + in_shape,
-        "sigma": batch,
+        "u": linear_map.out_shape,
+        "u2": linear_map.out_shape,
+        "v": linear_map.in_shape,
+        "sigma": linear_map.batch_shape,
     }
     for name, vector in vectors.items():
         if jnp.shape(vector) != shapes[name]:
@@ -109,6 +99,4 @@ def check_vectors(kernel: Array, linear_map: LinearMap, **vectors: Array) -> Non
                 fix="the batch axes first, then the axes of the side as in the kernel",
             )
             raise ValueError(message)
-    spec = getattr(whole, "spec", None)
-    split = tuple(n for axis in whole.batch_axis for n in names_on_axis(spec, axis))
-    check_places(kernel, whole.one(), split, vectors.items())
+    check_places(kernel, linear_map, vectors.items())

@@ -1,4 +1,6 @@
-"""sigma with Miyato's derivative: ``d sigma = <v, dW u>``, u and v constant.
+"""sigma with its derivative, and the kernel divided by it: ``W bound / sigma``.
+
+    sigma = v W u,  d sigma = <v, dW u>  with u and v constant (Miyato)
 
 The rule stands on the number alone, not on how it was computed, so one rule gives
 forward and reverse mode, and every order: it is linear in dW, and a second derivative
@@ -6,6 +8,7 @@ of sigma is zero, as it is with u and v held constant.
 """
 
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +16,11 @@ from jax import lax
 from jaxtyping import Array, Inexact, Real
 
 from specjax._core.batch import check_vectors, over_batch
-from specjax.linear_maps._matrix import LinearMap, Matrix
-from specjax.linear_maps._sharding import Names, shards_of, total
+from specjax._core.guards import usable
+from specjax._core.vectors import vector_dtype
+from specjax._options import Bound, check_options
+from specjax.linear_maps import LinearMap, Matrix, ResolvedMap, StackedMap, resolve
+from specjax.linear_maps._sharding import total
 
 
 def sigma(
@@ -22,6 +28,7 @@ def sigma(
     u: Inexact[Array, " ..."],
     v: Inexact[Array, " ..."],
     linear_map: LinearMap = Matrix(),
+    value: Real[Array, " ..."] | None = None,
 ) -> Real[Array, " ..."]:
     """Returns ``v W u``, the singular value that u and v point at.
 
@@ -34,6 +41,8 @@ def sigma(
         u: unit vector(s) on the output side, batch axes first.
         v: unit vector(s) on the input side, batch axes first.
         linear_map: which axes are in, out and batch.
+        value: ``v W u`` where it is known, as `power_iteration` returns it; it is then
+            not computed, and has the derivative.
 
     Example:
         >>> w = jnp.array([[3.0, 0.0], [0.0, 1.0]])
@@ -46,48 +55,97 @@ def sigma(
 
     Source: Miyato et al. (2018), equations (9) and (10).
     """
-    check_vectors(kernel, linear_map, u=u, v=v)
-    value = _value(kernel, u, v, linear_map=linear_map)
-    return _with_derivative(kernel, value, u, v, linear_map=linear_map)
+    resolved = resolve(linear_map, jnp.shape(kernel))
+    check_vectors(kernel, resolved, u=u, v=v)
+    if value is None:
+        value = _value(kernel, u, v, linear_map=resolved)
+    return with_derivative(kernel, value, (u,), (v,), linear_map=resolved)
 
 
 @over_batch
-def _with_derivative(
-    kernel: Array, value: Array, u: Array, v: Array, *, linear_map: LinearMap
-) -> Array:
-    return _sigma(linear_map, kernel, *map(lax.stop_gradient, (value, u, v)))
-
-
-@over_batch
-def _value(kernel: Array, u: Array, v: Array, *, linear_map: LinearMap) -> Array:
+def _value(kernel: Array, u: Array, v: Array, *, linear_map: ResolvedMap) -> Array:
     product = linear_map.apply(lax.stop_gradient(kernel), v)
-    return _inner(u, product, shards_of(linear_map).over_y)
+    return total((jnp.conj(u) * product).real, linear_map.split.over_y)
+
+
+@over_batch
+def with_derivative(
+    kernel: Array,
+    value: Array,
+    us: tuple[Array, ...],
+    vs: tuple[Array, ...],
+    *,
+    linear_map: ResolvedMap,
+) -> Array:
+    """Returns `value`, with the derivative ``sum <v, dW u>`` over pairs of vectors.
+
+    One pair of singular vectors, or several whose outer products ``v u^H`` add up to
+    theirs.
+    """
+    return _sigma(linear_map, kernel, *lax.stop_gradient((value, us, vs)))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _sigma(linear_map, kernel, value, u, v):
-    del linear_map, kernel, u, v
+def _sigma(linear_map, kernel, value, us, vs):
+    del linear_map, kernel, us, vs
     return value
 
 
 @_sigma.defjvp
 def _sigma_jvp(linear_map, primals, tangents):
-    _, value, u, v = primals
-    tangent = between(v, tangents[0], u, linear_map)
+    _, value, us, vs = primals
+    forms = (
+        linear_map.bilinear_form(v, tangents[0], u) for u, v in zip(us, vs, strict=True)
+    )
+    tangent = functools.reduce(operator.add, forms)
     # The primal goes through the rule again, so that a second derivative finds it.
     return _sigma(linear_map, *primals), tangent.astype(value.dtype)
 
 
-def between(v: Array, kernel: Array, u: Array, linear_map: LinearMap) -> Array:
-    """Returns the real part of ``v W u^H``, of one kernel."""
-    shards = shards_of(linear_map)
-    if isinstance(linear_map, Matrix):
-        # One sum, over both sides: its transpose is one product of three factors, which
-        # fuses into what is done with the gradient.
-        products = linear_map.outer(v, u) * kernel.astype(u.dtype)
-        return total(products.real, shards.over_x + shards.over_y)
-    return _inner(v, linear_map.adjoint(kernel, u), shards.over_x)
+def normalize(
+    kernel: Inexact[Array, " ..."],
+    sigma: Real[Array, " ..."],
+    linear_map: LinearMap = Matrix(),
+    bound: Bound = 1.0,
+    cap: bool = False,
+) -> Inexact[Array, " ..."]:
+    """Returns ``kernel * bound / sigma`` in the kernel's dtype.
+
+    A kernel whose sigma is zero or not finite comes back as it is.
+
+    Args:
+        kernel: one kernel, or a stack of them (`linear_map.batch_axis`).
+        sigma: the kernel's spectral norm; one for each slice of a stack.
+        linear_map: which axes are in, out and batch.
+        bound: the spectral norm of the result, in sigma's units.
+        cap: only shrink: a kernel below the bound comes back as it is.
+
+    Example:
+        >>> print(normalize(jnp.array([[3.0, 0.0], [0.0, 1.5]]), jnp.array(3.0)))
+        [[1.  0. ]
+         [0.  0.5]]
+    """
+    check_options(bound=bound)
+    resolved = resolve(linear_map, jnp.shape(kernel))
+    check_vectors(kernel, resolved, sigma=sigma)
+    return scaled(kernel, scale(sigma, bound, cap), resolved)
 
 
-def _inner(x: Array, y: Array, over: Names) -> Array:
-    return total((jnp.conj(x) * y).real, over)
+def scaled(kernel: Array, scale: Array, linear_map: StackedMap) -> Array:
+    """Returns ``kernel * scale`` in the kernel's dtype, one scale for each slice."""
+    wide = vector_dtype(kernel.dtype)
+    scale = jnp.expand_dims(scale, linear_map.kernel_axes).astype(wide)
+    return (kernel.astype(wide) * scale).astype(kernel.dtype)
+
+
+def scale(sigma: Real[Array, " ..."], bound: Bound, cap: bool) -> Real[Array, " ..."]:
+    """Returns what the kernel is multiplied with: ``bound / sigma``.
+
+    With `cap` at most one. One, with derivative zero, where sigma is zero or not
+    finite.
+    """
+    wanted = usable(sigma)
+    ratio = jnp.asarray(bound, sigma.dtype) / jnp.where(wanted, sigma, 1)
+    if cap:
+        wanted &= ratio < 1
+    return jnp.where(wanted, ratio, 1)

@@ -14,19 +14,18 @@ import jax.numpy as jnp
 from specjax import errors
 from specjax._core.vectors import vector_dtype
 from specjax._tree import Path, join, named_leaves, replace_leaves
-from specjax.linear_maps._matrix import LinearMap
-from specjax.linear_maps._sharding import Names, names_on_axis, shards_of
+from specjax.linear_maps import StackedMap
 
 State: TypeAlias = dict[str, Any]
 
 
-class Carried(NamedTuple):
+class KernelState(NamedTuple):
     """What the state holds for one kernel (batch axes first, if it is a stack).
 
     Attributes:
         u: unit vector in the shape of the kernel's output side.
-        u2: about a unit vector across u: for the second singular value or, while u
-            turns, where it turns to; zero: unknown.
+        u2: about a unit vector orthogonal to u: for the second singular value or, while
+            u rotates, for the direction in which it does; zero: unknown.
         sigma: the last finite estimate of the spectral norm, in the kernel's units.
     """
 
@@ -35,33 +34,15 @@ class Carried(NamedTuple):
     sigma: Any
 
 
-def expected(kernel: Any, linear_map: LinearMap) -> Carried:
+def expected(kernel: Any, linear_map: StackedMap) -> KernelState:
     """Returns shapes and dtypes of what is carried for a kernel."""
     dtype = vector_dtype(kernel.dtype)
-    batch_shape = tuple(kernel.shape[axis] for axis in linear_map.batch_axis)
-    one_shape = tuple(
-        size
-        for axis, size in enumerate(kernel.shape)
-        if axis not in linear_map.batch_axis
-    )
-    _, out_shape = linear_map.one().sides(one_shape)
-    vector = jax.ShapeDtypeStruct(batch_shape + out_shape, dtype)
-    return Carried(
-        u=vector,
-        u2=vector,
-        sigma=jax.ShapeDtypeStruct(batch_shape, jnp.finfo(dtype).dtype),
-    )
+    u = jax.ShapeDtypeStruct(linear_map.out_shape, dtype)
+    sigma = jax.ShapeDtypeStruct(linear_map.batch_shape, jnp.finfo(dtype).dtype)
+    return KernelState(u, u, sigma)
 
 
-def split_axes(linear_map: LinearMap, ndim: int) -> tuple[Names, ...]:
-    """Returns the mesh axes over which each of u's axes is split by hand, if any is."""
-    spec = getattr(linear_map, "spec", None)
-    batch = tuple(names_on_axis(spec, axis) for axis in linear_map.batch_axis)
-    y = shards_of(linear_map.one()).y
-    return batch + (y or ((),) * (ndim - len(batch)))
-
-
-def build(carried: Mapping[Path, Carried]) -> State:
+def build(carried: Mapping[Path, KernelState]) -> State:
     """Returns the nested dict for what is carried for each kernel."""
     state: State = {}
     for path, one in carried.items():
@@ -74,9 +55,9 @@ def build(carried: Mapping[Path, Carried]) -> State:
 
 def read(
     state: Any,
-    kernels: Mapping[Path, tuple[Any, LinearMap]],
+    kernels: Mapping[Path, tuple[Any, StackedMap]],
     made_by: str = "sn_init",
-) -> dict[Path, Carried]:
+) -> dict[Path, KernelState]:
     """Returns what the state holds for each kernel.
 
     Args:
@@ -106,12 +87,14 @@ def read(
     ]
     errors.raise_all(ValueError, messages)
     return {
-        path: Carried(*(jnp.asarray(held[*path, name]) for name in Carried._fields))
+        path: KernelState(
+            *(jnp.asarray(held[*path, name]) for name in KernelState._fields)
+        )
         for path in kernels
     }
 
 
-def write(state: Any, carried: Mapping[Path, Carried]) -> Any:
+def write(state: Any, carried: Mapping[Path, KernelState]) -> Any:
     """Returns the state with new values in the same tree."""
     new = {
         (*path, name): value

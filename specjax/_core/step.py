@@ -1,44 +1,44 @@
-"""The power step: from a kernel, u and u2 to better ones and v, guarded.
+"""The power step: from a kernel, u and u2 to better ones and v.
 
-One step reads the kernel twice, each time for two vectors: ``[v, v2] = [u, u2] W^H``
-and ``[z, z2] = [v, v2] W``, which are turned so that u is longest. A single vector
-turns slowly when the second singular value overtakes the first; of two, the second is
-there already (docs/design/0002).
+    [v, v2] = [u, u2] W^H,  [z, z2] = [v, v2] W,  Rayleigh-Ritz in the plane of v and v2
+
+One step reads the kernel twice, each time for two vectors. A single vector rotates
+slowly when the second singular value overtakes the first; of two, the second is there
+already (docs/design/0002).
 """
 
-import functools
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
-from specjax._core.batch import check_vectors, over_batch, placed_as_output, read_anew
-from specjax._core.products import both_ways
-from specjax._core.rayleigh_ritz import Turned, plane, turn, turned
+from specjax._core.batch import (
+    check_vectors,
+    over_batch,
+    placed_as_output,
+    separate_cast,
+)
+from specjax._core.guards import inverse, usable
+from specjax._core.rayleigh_ritz import ritz_pair
 from specjax._core.vectors import length
-from specjax._fast.batch import Parts, Vectors, together
 from specjax._options import check_options
-from specjax.linear_maps._matrix import LinearMap, Matrix
-from specjax.linear_maps._sharding import shards_of
+from specjax.linear_maps import LinearMap, Matrix, ResolvedMap, resolve
 
-_Pair: TypeAlias = tuple[Array, Array]
-
-# Jitted, so that kernels of one shape are traced once.
-_both_ways = jax.jit(both_ways, static_argnames="linear_map")
-_turn_one = functools.partial(turn, alone=True)
+Pair: TypeAlias = tuple[Array, Array]
 
 
 class SingularVectors(NamedTuple):
-    """Unit vectors u and v, what the kernel does between them, and who is next.
+    """An estimate of the leading singular triplet (u, sigma, v), and the runner-up.
 
     Attributes:
         u: unit vector on the output side.
-        u2: vector on the output side, about a unit one, about orthogonal to u: while
-            u rests it follows the second singular value, and takes over when that
-            becomes the first; while u turns it is where u turns to.
+        u2: the runner-up on the output side, about a unit vector, about orthogonal to
+            u. While u rests, it follows the second singular value, and takes over when
+            that becomes the first. While u rotates, it follows the direction in which
+            u rotates.
         v: unit vector on the input side; zero where the kernel is zero or not finite.
         sigma: ``|W^H v|``, in the kernel's units: at most the largest singular value,
             up to rounding; for one step more if the kernel maps u and u2 to rounding.
@@ -89,107 +89,74 @@ def power_iteration(
 
     Source: Miyato et al., "Spectral Normalization for GANs" (2018), Algorithm 1, with
     two vectors as in Bauer's simultaneous iteration; Rayleigh-Ritz as in Halko,
-    Martinsson and Tropp (2011), Algorithm 5.1; u2 as the residual of u, while u turns,
-    as in Knyazev's LOBPCG (2001).
+    Martinsson and Tropp (2011), Algorithm 5.1; u2 as the residual of u, while u
+    rotates, as in Knyazev's LOBPCG (2001).
     """
+    return power_steps(kernel, u, u2, linear_map, n_steps, gram_products)
+
+
+def power_steps(
+    kernel: Array,
+    u: Array,
+    u2: Array,
+    linear_map: LinearMap,
+    n_steps: int,
+    products: Callable[..., tuple[Pair, Pair]],
+) -> SingularVectors:
+    """Returns what `power_iteration` does, with products of another form."""
     check_options(n_steps=n_steps)
-    start = Start(kernel, u, u2, linear_map.resolve(jnp.shape(kernel)))
-    step = power_steps([start], n_steps)[0]
-    parts = zip(step.weights, step.inputs, strict=True)
-    v: Any = sum(_like(c, x) * x for c, x in parts)
-    usable = _like(jnp.isfinite(step.sigma) & (step.sigma > 0), v)
-    return SingularVectors(step.u, step.u2, jnp.where(usable, v, 0), step.sigma)
-
-
-class Start(NamedTuple):
-    """Where the power steps of one kernel, or of a stack of kernels, begin."""
-
-    kernel: Array
-    u: Array
-    u2: Array
-    linear_map: LinearMap
-
-
-class Step(NamedTuple):
-    """Where they end; v is the sum of `weights` times `inputs`, and is not formed.
-
-    Attributes:
-        u: as in `SingularVectors`, and so are u2 and sigma.
-        inputs: one or two vectors on the input side.
-        weights: of each in v: zero where the kernel is zero or not finite.
-        outputs: u times the conjugate of each weight: the sum of the outer products of
-            inputs and outputs is ``v u^H``.
-    """
-
-    u: Array
-    u2: Array
-    sigma: Array
-    inputs: tuple[Array, ...]
-    weights: tuple[Array, ...]
-    outputs: tuple[Array, ...]
-
-
-def power_steps(starts: Sequence[Start], n_steps: int) -> list[Step]:
-    """Returns what `power_iteration` does, for many kernels at once.
-
-    Each kernel is multiplied where it lies; what is done to the vectors is done to
-    those of all kernels with alike outputs in one batch. The maps are resolved.
-    """
-    for start in starts:
-        check_vectors(start.kernel, start.linear_map, u=start.u, u2=start.u2)
-    starts = [
-        Start(*lax.stop_gradient((s.kernel, s.u, s.u2)), linear_map=s.linear_map)
-        for s in starts
-    ]
+    resolved = resolve(linear_map, jnp.shape(kernel))
+    check_vectors(kernel, resolved, u=u, u2=u2)
+    kernel, u, u2 = lax.stop_gradient((kernel, u, u2))
     if n_steps == 0:
-        return [_as_it_is(*s[:3], linear_map=s.linear_map) for s in starts]
-
-    def step(pairs: list[_Pair]) -> tuple[list[_Pair], list[Turned]]:
-        found = [
-            _both_ways(s.kernel, *pair, linear_map=s.linear_map)
-            for s, pair in zip(starts, pairs, strict=True)
-        ]
-        vectors = [
-            _output_side(s.linear_map, *pair, *outputs)
-            for s, pair, (_, outputs) in zip(starts, pairs, found, strict=True)
-        ]
-        made = together(Parts(plane, turned), vectors, _turn_one)
-        return [inputs for inputs, _ in found], made
-
-    def next_pairs(_: Any, pairs: list[_Pair]) -> list[_Pair]:
-        return [(one.u, one.u2) for one in step(pairs)[1]]
-
-    pairs = [_placed(*s[:3], linear_map=s.linear_map) for s in starts]
-    if n_steps > 1:
-        pairs = lax.fori_loop(0, n_steps - 1, next_pairs, pairs)
-    return [
-        Step(t.u, t.u2, t.sigma, inputs, t.weights, t.outputs)
-        for inputs, t in zip(*step(pairs), strict=True)
-    ]
+        return _evaluated(kernel, u, u2, linear_map=resolved)
+    return _steps(
+        kernel, u, u2, linear_map=resolved, n_steps=n_steps, products=products
+    )
 
 
 @over_batch
-def _as_it_is(kernel: Array, u: Array, u2: Array, *, linear_map: LinearMap) -> Step:
-    product = linear_map.adjoint(read_anew(kernel, u), u)
-    sigma = length(product, shards_of(linear_map).over_x)
-    usable = jnp.isfinite(sigma) & (sigma > 0)
-    weight = jnp.where(usable, 1 / jnp.where(usable, sigma, 1), 0)
-    weight = weight.astype(product.dtype)
-    return Step(u, u2, sigma, (product,), (weight,), (weight * u,))
+def _steps(
+    kernel: Array,
+    u: Array,
+    u2: Array,
+    *,
+    linear_map: ResolvedMap,
+    n_steps: int,
+    products: Callable[..., tuple[Pair, Pair]],
+) -> SingularVectors:
+    def step(u: Array, u2: Array) -> SingularVectors:
+        (v, v2), (z, z2) = products(kernel, u, u2, linear_map)
+        u, u2, sigma, (c, s) = ritz_pair(u, u2, z, z2, linear_map.split.y)
+        v = jnp.where(usable(sigma), c * v + s * v2, 0)
+        return SingularVectors(u, u2, v, sigma)
 
-
-@over_batch
-def _placed(kernel: Array, u: Array, u2: Array, *, linear_map: LinearMap) -> _Pair:
     u, u2 = (placed_as_output(kernel, linear_map, vector) for vector in (u, u2))
-    return u, u2
+    if n_steps > 1:
+        u, u2 = lax.fori_loop(0, n_steps - 1, lambda _, pair: step(*pair)[:2], (u, u2))
+    return step(u, u2)
 
 
-def _output_side(linear_map: LinearMap, *arrays: Array) -> Vectors:
-    # What is split by hand is summed over devices, which jax 0.8 does not batch.
-    split = shards_of(linear_map.one()).y
-    return Vectors(arrays, len(linear_map.batch_axis), split, any(split))
+@over_batch
+def _evaluated(
+    kernel: Array, u: Array, u2: Array, *, linear_map: ResolvedMap
+) -> SingularVectors:
+    """Returns ``v = u W^H / |u W^H|`` and ``sigma = |u W^H|``, for u as it is."""
+    product = linear_map.adjoint(separate_cast(kernel, u), u)
+    sigma = length(product, linear_map.split.over_x)
+    v = inverse(sigma).astype(product.dtype) * product
+    return SingularVectors(u, u2, jnp.where(usable(sigma), v, 0), sigma)
 
 
-def _like(scalar: Array, vector: Array) -> Array:
-    """Returns a number of each slice with as many axes as the vectors have."""
-    return jnp.expand_dims(scalar, tuple(range(scalar.ndim, vector.ndim)))
+def gram_products(
+    kernel: Array, u: Array, u2: Array, linear_map: ResolvedMap
+) -> tuple[Pair, Pair]:
+    """Returns ``v = u W^H`` and v2, and ``z = v W`` and z2, not normalized in between.
+
+    The kernel is read once for each pair.
+    """
+    pair = jnp.stack([u, u2])
+    # The pair is the last axis on the input side: there a dot of the CPU's leaves it.
+    v = jax.vmap(linear_map.adjoint, (None, 0), -1)(separate_cast(kernel, pair), pair)
+    z = jax.vmap(linear_map.apply, (None, -1))(separate_cast(kernel, v), v)
+    return (v[..., 0], v[..., 1]), (z[0], z[1])

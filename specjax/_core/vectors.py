@@ -45,7 +45,7 @@ def length(vector: Inexact[Array, " *side"], over: Names = ()) -> Real[Array, ""
     return jnp.sqrt(total(jnp.square(jnp.abs(vector)), over))
 
 
-def generic_direction(
+def hashed_unit_vector(
     shape: tuple[int, ...], dtype: DTypeLike, split: tuple[Names, ...] = ()
 ) -> Inexact[Array, " *side"]:
     """Returns a fixed vector of norm about one with no structure.

@@ -6,8 +6,8 @@ of it first. A scaled product is kept and read again in place of the three.
 """
 
 import functools
-from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,36 +15,70 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
+from specjax._core.kernel import Normalized
 from specjax._core.vectors import vector_dtype
-from specjax.transforms import Factor
 
 Product: TypeAlias = Callable[..., Array]
 
-# Up to how many times the kernel's size a product is the one to scale: its two passes
-# for three over the kernel, and none that the optimizer's would have to wait for.
-EVEN = 2
+# Scale the layer's output instead of its kernel when the output has at most this many
+# times the kernel's elements: scaling the output costs two memory passes, scaling the
+# kernel three, and the optimizer has to wait for them.
+MAX_OUTPUT_RATIO = 2
 
 
-def own_product(
-    layer: Any, word: str | None, held: Any, factors: Iterable[Factor], promote: Any
-) -> Product | None:
-    """Returns the product that a Flax layer may scale, None if it may not.
+class Factor(NamedTuple):
+    """A kernel, what it is multiplied with, and what comes of it.
 
-    Args:
-        layer: of Linen or NNX.
-        word: the attribute that holds its product, None if none does.
-        held: what the layer has for its kernel, None if nothing. What anything between
-            us and the layer made of a normalized kernel is not one, and has no factor.
-        factors: of all kernels that were normalized.
-        promote: the library's `promote_dtype`; a layer with another may change its
-            kernel before it multiplies.
+    Attributes:
+        kernel: as it was given.
+        scale: a number, or one for each slice of a stack.
+        normalized: the very array in the params that are returned.
     """
-    factor = _factor_of(held, factors)
-    if factor is None or not is_plain(layer, word):
-        return None
-    if getattr(layer, "promote_dtype", promote) is not promote:
-        return None
-    return functools.partial(_on_the_smaller, getattr(lax, str(word)), factor)
+
+    kernel: Array
+    scale: Array
+    normalized: Array
+
+
+class ScaledProducts:
+    """The products of one step's kernels with inputs, for the layers that have them."""
+
+    def __init__(self, kernels: Sequence[Array], normalized: Sequence[Normalized]):
+        """Takes the kernels of a step, and what became of each."""
+        self.factors = [
+            Factor(kernel, new.scale, new.kernel)
+            for kernel, new in zip(kernels, normalized, strict=True)
+        ]
+
+    def of_layer(
+        self, layer: Any, word: str | None, held: Any, promote: Any
+    ) -> Product | None:
+        """Returns the product that a Flax layer may scale, None if it may not.
+
+        Args:
+            layer: of Linen or NNX.
+            word: the attribute that holds its product, None if none does.
+            held: what the layer has for its kernel, None if nothing. What anything
+                between us and the layer made of a normalized kernel is not one, and has
+                no factor.
+            promote: the library's `promote_dtype`; a layer with another may change its
+                kernel before it multiplies.
+        """
+        factor = _factor_of(held, self.factors)
+        if factor is None or not is_plain(layer, word):
+            return None
+        if getattr(layer, "promote_dtype", promote) is not promote:
+            return None
+        return functools.partial(_on_the_smaller, getattr(lax, str(word)), factor)
+
+    def where_given(self, layer: Any, word: str) -> Product | None:
+        """Returns a product that scales its result where it is given such a kernel.
+
+        For a layer that something may transform, or write to the kernel of, so that
+        only the product sees what it is called with. None for a layer with a product of
+        its own.
+        """
+        return WhereGiven(word, self.factors) if is_plain(layer, word) else None
 
 
 def is_plain(layer: Any, word: str | None) -> bool:
@@ -122,7 +156,7 @@ def _on_the_smaller(
     result = jax.eval_shape(lambda x, w: product(x, w, *args, **kwargs), *arrays)
     # In float16 a kernel or a product that is not scaled yet may not be finite.
     least = min(jnp.finfo(x.dtype).maxexp for x in (normalized, result))
-    if result.size > EVEN * factor.kernel.size or least < 100:
+    if result.size > MAX_OUTPUT_RATIO * factor.kernel.size or least < 100:
         return product(inputs, normalized, *args, **kwargs)
     y = product(inputs, _cast(factor.kernel, normalized.dtype), *args, **kwargs)
     return _cast(_cast(y, vector_dtype(y.dtype)) * factor.scale, y.dtype)

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
+from specjax._core.guards import root
 from specjax.bounds._gram import gram_bound
-from specjax.bounds._rounding import gamma, power_of_two, root, up
+from specjax.bounds._rounding import gamma, power_of_two, up
 
 
 def almost_orthogonal(

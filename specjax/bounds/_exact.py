@@ -13,19 +13,17 @@ from jaxtyping import Array, Inexact, Real
 
 from specjax._core.batch import over_batch
 from specjax._core.vectors import vector_dtype
-from specjax.bounds._circular import Axis, containing
-from specjax.bounds._norm import Norm, of
+from specjax.bounds._norm import Norm
 from specjax.bounds._size import MAX_BYTES, check_bytes
 from specjax.bounds._spectrum import (
-    as_taps,
     block_bytes,
     blocks_at_once,
     classes,
     over_blocks,
 )
-from specjax.bounds._views import as_matrix, check_map, one_shape
-from specjax.linear_maps._conv import Conv
-from specjax.linear_maps._matrix import LinearMap, Matrix
+from specjax.bounds._views import whole
+from specjax.linear_maps import LinearMap, Matrix, ResolvedMap, StackedMap
+from specjax.linear_maps._circular import Axis
 
 
 def exact(
@@ -39,11 +37,12 @@ def exact(
     * `Matrix`: the SVD of the kernel as a matrix.
     * `Conv` with circular padding: an SVD for each frequency; with a stride, of the
       polyphase parts side by side. Also where no two windows overlap.
-    * Any other `Conv`: the SVD of the dense operator, which only small images allow.
+    * Any other `Conv`, and a map of your own: the SVD of the dense operator, which only
+      small inputs allow.
 
     Args:
         kernel: one kernel, or a stack of them (`linear_map.batch_axis`).
-        linear_map: `Matrix` or `Conv`.
+        linear_map: any.
         max_bytes: memory that the matrices may take; an SVD takes a few times that.
 
     Returns:
@@ -53,7 +52,6 @@ def exact(
     Raises:
         ValueError: before anything is allocated, if a matrix would be larger than
             `max_bytes`, or if the kernel does not fit its map.
-        TypeError: for a linear map that is neither `Matrix` nor `Conv`.
 
     Example:
         >>> box = jnp.ones((3, 3, 1, 1))
@@ -66,9 +64,10 @@ def exact(
     Source: Sedghi, Gupta and Long, "The Singular Values of Convolutional Layers"
     (2019).
     """
-    method = _method(kernel, linear_map, max_bytes, whole=False)
-    value = _largest(kernel, linear_map=linear_map)
-    return Norm(value, "exact", of(linear_map), method)
+    resolved = whole(linear_map, kernel)
+    method = _method(kernel, resolved, max_bytes, every_value=False)
+    value = _largest(kernel, linear_map=resolved)
+    return Norm(value, "exact", resolved.one.of, method)
 
 
 def singular_values(
@@ -81,7 +80,7 @@ def singular_values(
 
     Args:
         kernel: one kernel, or a stack of them (`linear_map.batch_axis`).
-        linear_map: `Matrix` or `Conv`.
+        linear_map: any.
         max_bytes: memory that the matrices may take.
 
     Returns:
@@ -94,35 +93,31 @@ def singular_values(
         >>> print(singular_values(jnp.array([[0.0, 2.0], [3.0, 0.0]])))
         [3. 2.]
     """
-    _method(kernel, linear_map, max_bytes, whole=True)
-    return _all(kernel, linear_map=linear_map)
+    resolved = whole(linear_map, kernel)
+    _method(kernel, resolved, max_bytes, every_value=True)
+    return _all(kernel, linear_map=resolved)
 
 
 def _method(
-    kernel: Array, linear_map: LinearMap, max_bytes: int, *, whole: bool
+    kernel: Array, linear_map: StackedMap, max_bytes: int, *, every_value: bool
 ) -> str:
     """Returns the method's name, if its matrices fit into the memory."""
-    resolved, shape = check_map(linear_map, kernel), jnp.shape(kernel)
-    one = one_shape(resolved, shape)
-    axes = _frequencies(resolved.one(), one, whole=whole)
+    one = linear_map.one
+    axes = _frequencies(one, every_value=every_value)
     if axes is None:
-        n_in, n_out = map(math.prod, resolved.one().sides(one))
+        n_in, n_out = math.prod(one.in_shape), math.prod(one.out_shape)
         needed = n_in * n_out * vector_dtype(kernel.dtype).itemsize
-        method = "SVD" if isinstance(resolved, Matrix) else "dense SVD"
+        method = "SVD" if one.matrix_axes is not None else "dense SVD"
     else:
-        assert isinstance(resolved, Conv)
-        taps = jax.eval_shape(
-            lambda k: as_taps(k, resolved), jax.ShapeDtypeStruct(one, kernel.dtype)
-        )
-        at_once = (
-            len(classes(axes, half=False)) if whole else blocks_at_once(taps, axes)
-        )
+        shape = jax.ShapeDtypeStruct(one.shape, kernel.dtype)
+        taps = jax.eval_shape(one.taps, shape)
+        all_classes = len(classes(axes, half=False))
+        at_once = all_classes if every_value else blocks_at_once(taps, axes)
         needed, method = at_once * block_bytes(taps, axes), "SVD of each frequency"
     check_bytes(
         f"bounds.exact ({method})",
-        needed * (math.prod(shape) // math.prod(one)),
+        needed * math.prod(linear_map.batch_shape),
         max_bytes,
-        shape=shape,
         linear_map=linear_map,
         fix="specjax.bounds.lower and specjax.bounds.upper, which need no such matrix, "
         "or a larger max_bytes",
@@ -131,50 +126,41 @@ def _method(
 
 
 def _frequencies(
-    linear_map: LinearMap, shape: tuple[int, ...], *, whole: bool
+    linear_map: ResolvedMap, *, every_value: bool
 ) -> tuple[Axis, ...] | None:
     """Returns the frequencies whose blocks have the norm, or all singular values."""
-    if not isinstance(linear_map, Conv):
-        return None
-    axes = containing(linear_map, shape)
-    if not all(axis.exact for axis in axes):
+    axes = linear_map.circular
+    if axes is None or not all(axis.exact for axis in axes):
         return None
     # Where no windows overlap one frequency has the norm, but not every value.
-    return None if whole and linear_map.padding != "CIRCULAR" else axes
+    return (
+        axes
+        if not every_value or all(axis.padding == "circular" for axis in axes)
+        else None
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("linear_map",))
 @over_batch
-def _largest(kernel: Array, *, linear_map: LinearMap) -> Array:
-    return jnp.max(_values(kernel, linear_map, half=True))
+def _largest(kernel: Array, *, linear_map: ResolvedMap) -> Array:
+    return jnp.max(_values(kernel, linear_map, every_value=False))
 
 
 @functools.partial(jax.jit, static_argnames=("linear_map",))
 @over_batch
-def _all(kernel: Array, *, linear_map: LinearMap) -> Array:
-    return jnp.sort(_values(kernel, linear_map, half=False).ravel(), descending=True)
+def _all(kernel: Array, *, linear_map: ResolvedMap) -> Array:
+    values = _values(kernel, linear_map, every_value=True)
+    return jnp.sort(values.ravel(), descending=True)
 
 
-def _values(kernel: Array, linear_map: LinearMap, *, half: bool) -> Array:
-    """Returns singular values, with `half` perhaps not each, but the largest one."""
+def _values(kernel: Array, linear_map: ResolvedMap, *, every_value: bool) -> Array:
+    """Returns singular values, the largest one among them."""
     kernel = kernel.astype(vector_dtype(kernel.dtype))
-    axes = _frequencies(linear_map, kernel.shape, whole=not half)
+    axes = _frequencies(linear_map, every_value=every_value)
     if axes is None:
-        return _svd(_dense(kernel, linear_map))
-    assert isinstance(linear_map, Conv)
-    return over_blocks(_svd, as_taps(kernel, linear_map), axes, half=half)
+        return _svd(linear_map.dense(kernel))
+    return over_blocks(_svd, linear_map.taps(kernel), axes, half=not every_value)
 
 
 def _svd(matrix: Array) -> Array:
     return jnp.linalg.svd(matrix, compute_uv=False)
-
-
-def _dense(kernel: Array, linear_map: LinearMap) -> Array:
-    """Returns the matrix of one kernel, inputs by outputs."""
-    if isinstance(linear_map, Matrix):
-        return as_matrix(kernel, linear_map)
-    in_shape, out_shape = linear_map.sides(kernel.shape)
-    size = math.prod(in_shape)
-    images = jnp.eye(size, dtype=kernel.dtype).reshape(size, *in_shape)
-    rows = jax.vmap(lambda image: linear_map.apply(kernel, image))(images)
-    return rows.reshape(size, math.prod(out_shape))

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
+from specjax._core.guards import root
 from specjax.bounds._rounding import (
     blocks,
     frobenius,
     gamma,
     power_of_two,
-    root,
     up,
 )
 

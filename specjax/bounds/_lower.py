@@ -7,17 +7,14 @@ from jax import lax
 from jaxtyping import Array, Inexact
 
 from specjax._core.batch import over_batch
-from specjax._core.krylov import warm_up
-from specjax._core.state import expected
-from specjax._core.step import power_iteration
-from specjax._core.vectors import generic_direction, unit
+from specjax._core.krylov import converge, fixed_start
+from specjax._core.vectors import unit
 from specjax._options import check_options
-from specjax.bounds._norm import Norm, of
+from specjax.bounds._norm import Norm
 from specjax.bounds._product import stretch
 from specjax.bounds._rounding import power_of_two
+from specjax.linear_maps import LinearMap, Matrix, ResolvedMap, StackedMap, resolve
 from specjax.linear_maps._check_spec import check_spec
-from specjax.linear_maps._matrix import LinearMap, Matrix
-from specjax.linear_maps._sharding import shards_of
 
 
 def lower(
@@ -58,52 +55,36 @@ def lower(
     Matrix" (1965).
     """
     check_options(n_steps=n_steps)
-    resolved = linear_map.resolve(kernel.shape)
+    resolved = resolve(linear_map, kernel.shape)
     check_spec("kernel", kernel, resolved)
     value = _lower(kernel, linear_map=resolved, n_steps=n_steps)
-    return Norm(value, "lower", of(linear_map), "Golub-Kahan")
+    return Norm(value, "lower", resolved.one.of, "Golub-Kahan")
 
 
 @functools.partial(jax.jit, static_argnames=("linear_map", "n_steps"))
-def _lower(kernel: Array, *, linear_map: LinearMap, n_steps: int) -> Array:
-    near_one = scaled_to_one(kernel, linear_map)
-    u, u2 = _krylov(near_one, linear_map=linear_map, n_steps=n_steps)
-    return proved(kernel, power_iteration(near_one, u, u2, linear_map).u, linear_map)
-
-
-@functools.partial(jax.jit, static_argnames=("linear_map", "n_steps"))
-def ritz_value(kernel: Array, *, linear_map: LinearMap, n_steps: int) -> Array:
-    """Returns the same up to rounding, for less: what nothing is to be proved with."""
-    u, u2 = _krylov(kernel, linear_map=linear_map, n_steps=n_steps)
-    return power_iteration(kernel, u, u2, linear_map).sigma
+def _lower(kernel: Array, *, linear_map: StackedMap, n_steps: int) -> Array:
+    near_one = lax.stop_gradient(scaled_to_one(kernel, linear_map))
+    start = fixed_start(near_one, linear_map)
+    return proved(kernel, converge(near_one, linear_map, start, n_steps).u, linear_map)
 
 
 @functools.partial(jax.jit, static_argnames=("linear_map",))
-def proved(kernel: Array, u: Array, linear_map: LinearMap) -> Array:
+def proved(kernel: Array, u: Array, linear_map: StackedMap) -> Array:
     """Returns a number that the norm is at least, for a u of whatever origin."""
     return _proved(lax.stop_gradient(kernel), u, linear_map=linear_map)
 
 
 @over_batch
-def _proved(kernel: Array, u: Array, *, linear_map: LinearMap) -> Array:
-    product = linear_map.adjoint(scaled_to_one(kernel, linear_map), u)
-    v, _ = unit(product, shards_of(linear_map).over_x)
-    return stretch(kernel, v, linear_map)
+def _proved(kernel: Array, u: Array, *, linear_map: ResolvedMap) -> Array:
+    split = linear_map.split
+    scale = power_of_two(kernel, over=split.over_x + split.over_y)
+    product = linear_map.adjoint(kernel / scale.astype(kernel.dtype), u)
+    return stretch(kernel, unit(product, split.over_x)[0], linear_map)
 
 
 @functools.partial(jax.jit, static_argnames=("linear_map",))
-def scaled_to_one(kernel: Array, linear_map: LinearMap) -> Array:
+def scaled_to_one(kernel: Array, linear_map: StackedMap) -> Array:
     """Returns each kernel over a power of two, so that squares of it are in range."""
-    axes = (axis for axis in range(kernel.ndim) if axis not in linear_map.batch_axis)
-    shards = shards_of(linear_map.one())
-    scale = power_of_two(kernel, tuple(axes), shards.over_x + shards.over_y)
+    split = linear_map.one.split
+    scale = power_of_two(kernel, linear_map.kernel_axes, split.over_x + split.over_y)
     return kernel / scale.astype(kernel.dtype)
-
-
-@over_batch
-def _krylov(
-    kernel: Array, *, linear_map: LinearMap, n_steps: int
-) -> tuple[Array, Array]:
-    u = expected(kernel, linear_map).u
-    start = generic_direction(u.shape, u.dtype, shards_of(linear_map).y)
-    return warm_up(lax.stop_gradient(kernel), start, linear_map, n_steps)

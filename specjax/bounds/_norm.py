@@ -9,9 +9,6 @@ import jax
 import jax.core
 import numpy as np
 
-from specjax.linear_maps._conv import Conv
-from specjax.linear_maps._matrix import LinearMap
-
 ROUNDINGS = {
     "lower": decimal.ROUND_FLOOR,
     "exact": decimal.ROUND_HALF_EVEN,
@@ -87,8 +84,3 @@ def in_digits(value: Any, rounding: str) -> str:
     context = decimal.Context(prec=np.finfo(value).precision + 3, rounding=rounding)
     shown = context.plus(exact)
     return f"{shown:e}" if "e" in nearest else f"{shown:f}"
-
-
-def of(linear_map: LinearMap) -> Of:
-    """Returns what a norm under this map is a norm of."""
-    return "operator" if isinstance(linear_map, Conv) else "matrix"

@@ -12,19 +12,16 @@ import operator
 from collections.abc import Iterable, Sequence
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Inexact, Real
 
 from specjax._core.vectors import vector_dtype
 from specjax.bounds._rounding import gamma, power_of_two, up
-from specjax.linear_maps._conv import Conv
-from specjax.linear_maps._matrix import LinearMap
+from specjax.linear_maps import ResolvedMap
 from specjax.linear_maps._sharding import (
     Names,
     count,
     explicit_axes,
-    shards_of,
     summed,
     varying_axes,
 )
@@ -35,7 +32,7 @@ _NUMBERS = 2**22
 
 
 def stretch(
-    kernel: Inexact[Array, " ..."], v: Inexact[Array, " *in"], linear_map: LinearMap
+    kernel: Inexact[Array, " ..."], v: Inexact[Array, " *in"], linear_map: ResolvedMap
 ) -> Real[Array, ""]:
     """Returns a number that is at most ``|v W| / |v|``, of one kernel.
 
@@ -44,7 +41,7 @@ def stretch(
     proved, too, but smaller. For a linear map of your own it is proved if ``v W`` is
     made of products of an entry of v and an entry of W, added or subtracted.
     """
-    over = shards_of(linear_map)
+    over = linear_map.split
     at_once = bool(over.over_x or over.over_y)
     at_once = at_once or bool(explicit_axes(kernel) or varying_axes(kernel))
     kernel = kernel.astype(vector_dtype(kernel.dtype))
@@ -86,7 +83,7 @@ def _real_parts(array: Array) -> list[Array]:
 def _image(
     parts: Sequence[Array],
     vectors: Sequence[Array],
-    linear_map: LinearMap,
+    linear_map: ResolvedMap,
     at_once: bool,
 ) -> tuple[list[Array], int]:
     """Returns the real parts of ``v W``, and how many roundings an entry has."""
@@ -101,32 +98,21 @@ def _image(
 
 
 def _product(
-    kernel: Array, v: Array, linear_map: LinearMap, at_once: bool
+    kernel: Array, v: Array, linear_map: ResolvedMap, at_once: bool
 ) -> tuple[Array, int]:
     """Returns ``v W`` of real numbers, and how many roundings an entry has."""
-    is_conv = isinstance(linear_map, Conv)
-    # The channels are split, or all inputs: each sum has a piece of them.
-    n = v.shape[-1] if is_conv else v.size
-    places = np.arange(n) if is_conv else np.arange(n).reshape(v.shape)
-    n_out = math.prod(linear_map.sides(kernel.shape)[1])
-    n_pieces = 1 if at_once else max(1, min(_PIECES, n, _NUMBERS // n_out))
-    length = -(-n // n_pieces)
-    n_terms = length
-    if is_conv:
-        n_channels = kernel.shape[-1 if linear_map.transpose_kernel else -2]
-        window = math.prod(kernel.shape[: len(linear_map.input_shape)])
-        n_terms = window * min(length, n_channels)
+    n_out = math.prod(linear_map.out_shape)
+    at_most = 1 if at_once else max(1, min(_PIECES, _NUMBERS // n_out))
+    places, n_pieces, n_terms = linear_map.pieces(at_most)
     if n_pieces == 1:
-        return linear_map.apply(kernel, v), n_terms * count(
-            shards_of(linear_map).over_x
-        )
+        return linear_map.apply(kernel, v), n_terms * count(linear_map.split.over_x)
 
     def piece(i: Array) -> Array:
         # What is left out is an exact zero, which rounds nothing.
-        return linear_map.apply(kernel, jnp.where(places // length == i, v, 0))
+        return linear_map.apply(kernel, jnp.where(places == i, v, 0))
 
-    pieces = lax.map(piece, jnp.arange(-(-n // length)))
-    return _halved(pieces), n_terms + _depth(len(pieces))
+    pieces = lax.map(piece, jnp.arange(n_pieces))
+    return _halved(pieces), n_terms + _depth(n_pieces)
 
 
 def _halved(array: Array) -> Array:

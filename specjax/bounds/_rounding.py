@@ -12,6 +12,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Inexact, Real
 
+from specjax._core.guards import root
 from specjax.linear_maps._sharding import Names
 
 
@@ -71,12 +72,6 @@ def frobenius(matrix: Inexact[Array, "rows columns"]) -> Real[Array, ""]:
     # Without the barrier a compiler makes one long sum of the two.
     total = up(jnp.sum(lax.optimization_barrier(rows)), sum(matrix.shape) + 4)
     return up(scale * root(total))
-
-
-def root(value: Real[Array, ""]) -> Real[Array, ""]:
-    """Returns the square root, with derivative zero at zero."""
-    positive = jnp.where(value > 0, value, 1)
-    return jnp.where(value > 0, jnp.sqrt(positive), value)
 
 
 def up(value: Real[Array, " ..."], n: int = 4) -> Real[Array, " ..."]:

@@ -1,9 +1,7 @@
 """What a method would allocate, said before it does."""
 
-from collections.abc import Sequence
-
 from specjax import errors
-from specjax.linear_maps._matrix import LinearMap
+from specjax.linear_maps import StackedMap
 
 MAX_BYTES = 4 * 2**30
 
@@ -13,8 +11,7 @@ def check_bytes(
     needed: int,
     max_bytes: int,
     *,
-    shape: Sequence[int],
-    linear_map: LinearMap,
+    linear_map: StackedMap,
     fix: str,
 ) -> None:
     """Raises a TooLargeError if a method needs more memory than it may take."""
@@ -22,8 +19,8 @@ def check_bytes(
         return
     message = errors.message(
         method,
-        got=f"a kernel of shape {tuple(shape)} under {linear_map}, for which it takes "
-        f"{_readable(needed)}",
+        got=f"a kernel of shape {linear_map.shape} under {linear_map}, for which it "
+        f"takes {_readable(needed)}",
         need=f"at most max_bytes={max_bytes} ({_readable(max_bytes)})",
         fix=fix,
     )

@@ -11,7 +11,7 @@ that of a few blocks, not of the spectrum.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +20,16 @@ from jax import lax
 from jaxtyping import Array, Inexact, Int, Real
 
 from specjax import errors
-from specjax.bounds._circular import Axis
 from specjax.bounds._rounding import frobenius, gamma
-from specjax.linear_maps._conv import Conv
+from specjax.linear_maps._circular import Axis
 
 # Bytes of the blocks that are looked at together.
 _AT_ONCE = 2**24
 
-Axes = tuple[Axis, ...]
+_Axes: TypeAlias = tuple[Axis, ...]
 
 
-def classes(axes: Axes, half: bool) -> Int[np.ndarray, "n_classes n_axes"]:
+def classes(axes: _Axes, half: bool) -> Int[np.ndarray, "n_classes n_axes"]:
     """Returns a frequency of each class; `half`: of w and -w only one.
 
     The block of -w is the conjugate of that of w if the kernel is real.
@@ -44,7 +43,7 @@ def classes(axes: Axes, half: bool) -> Int[np.ndarray, "n_classes n_axes"]:
 
 
 def block(
-    kernel: Inexact[Array, "taps n_in n_out"], axes: Axes, frequency: Int[Array, " n"]
+    kernel: Inexact[Array, "taps n_in n_out"], axes: _Axes, frequency: Int[Array, " n"]
 ) -> Inexact[Array, "rows columns"]:
     """Returns the matrix of one class, inputs by outputs, with all aliases in it."""
     n_in, n_out = kernel.shape[1:]
@@ -65,7 +64,7 @@ def block(
     return parts.reshape(math.prod(axis.stride for axis in axes) * n_in, -1)
 
 
-def _phases(kernel: Array, axes: Axes, frequency: Array) -> Array:
+def _phases(kernel: Array, axes: _Axes, frequency: Array) -> Array:
     """Returns e^(-i w t) for each alias (rows) and each tap (columns)."""
     dtype = jnp.result_type(kernel.dtype, jnp.complex64)
     phases = jnp.ones((1, 1), dtype)
@@ -100,7 +99,7 @@ def _circle(size: int) -> np.ndarray:
 
 
 def block_error(
-    kernel: Inexact[Array, "groups taps n_in n_out"], axes: Axes
+    kernel: Inexact[Array, "groups taps n_in n_out"], axes: _Axes
 ) -> Real[Array, " groups"]:
     """Returns how far a computed block may be from the true one, as a norm."""
     n_roundings = kernel.shape[1] + 4 * len(axes) + 6
@@ -112,7 +111,7 @@ def block_error(
 def over_blocks(
     function: Callable[[Array], Any],
     kernel: Inexact[Array, "groups taps n_in n_out"],
-    axes: Axes,
+    axes: _Axes,
     *,
     half: bool = True,
 ) -> Any:
@@ -129,32 +128,18 @@ def over_blocks(
     return lax.map(of_class, frequencies, batch_size=at_once)
 
 
-def _classes_of(kernel: Any, axes: Axes, half: bool) -> np.ndarray:
+def _classes_of(kernel: Any, axes: _Axes, half: bool) -> np.ndarray:
     return classes(axes, half and not jnp.issubdtype(kernel.dtype, jnp.complexfloating))
 
 
-def blocks_at_once(kernel: Any, axes: Axes) -> int:
+def blocks_at_once(kernel: Any, axes: _Axes) -> int:
     """Returns how many classes of frequencies are in memory together."""
     return max(1, _AT_ONCE // block_bytes(kernel, axes))
 
 
-def block_bytes(kernel: Any, axes: Axes) -> int:
+def block_bytes(kernel: Any, axes: _Axes) -> int:
     """Returns the size of the blocks of one class, those of all groups."""
     n_aliases = math.prod(axis.stride * axis.dilation for axis in axes)
     itemsize = jnp.result_type(kernel.dtype, jnp.complex64).itemsize
     groups, _, n_in, n_out = kernel.shape
     return groups * n_in * n_out * n_aliases * itemsize
-
-
-def as_taps(
-    kernel: Inexact[Array, " ..."], conv: Conv
-) -> Inexact[Array, "groups taps n_in n_out"]:
-    """Returns one kernel with its window as one axis and its groups in front.
-
-    A kernel that is flipped keeps its order: the frequencies w and -w change places.
-    """
-    *window, n_in, n_out = kernel.shape
-    groups = conv.feature_group_count
-    split = kernel.reshape(math.prod(window), n_in, groups, n_out // groups)
-    taps = jnp.moveaxis(split, 2, 0)
-    return jnp.swapaxes(taps, 2, 3) if conv.transpose_kernel else taps

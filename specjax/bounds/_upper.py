@@ -12,15 +12,12 @@ from specjax import errors
 from specjax._core.batch import over_batch
 from specjax._core.vectors import vector_dtype
 from specjax._options import check_options
-from specjax.bounds._circular import Axis, containing, every_size, repeats
 from specjax.bounds._closed import almost_orthogonal, fantastic_four
-from specjax.bounds._dense import ROUNDED, dense
 from specjax.bounds._gram import gram_bound
-from specjax.bounds._norm import Norm, of
-from specjax.bounds._rounding import frobenius, up
+from specjax.bounds._norm import Norm
+from specjax.bounds._rounding import frobenius, gamma, up
 from specjax.bounds._size import MAX_BYTES, check_bytes
 from specjax.bounds._spectrum import (
-    as_taps,
     block,
     block_bytes,
     block_error,
@@ -28,9 +25,9 @@ from specjax.bounds._spectrum import (
     classes,
     over_blocks,
 )
-from specjax.bounds._views import as_matrix, check_map, one_shape
-from specjax.linear_maps._conv import Conv
-from specjax.linear_maps._matrix import LinearMap, Matrix
+from specjax.bounds._views import whole
+from specjax.linear_maps import LinearMap, Matrix, ResolvedMap, StackedMap
+from specjax.linear_maps._circular import Axis, every_size, repeats
 
 _NAMES = {
     "gram": "Gram iteration",
@@ -63,7 +60,8 @@ def upper(
 
     Args:
         kernel: one kernel, or a stack of them (`linear_map.batch_axis`).
-        linear_map: `Matrix` or `Conv`.
+        linear_map: any. Of a map of your own it is proved if ``v W`` adds or subtracts
+            products of an entry of v and one of W, each at most once, in W's dtype.
         method: one of the above.
         n_steps: squarings of the Gram iteration. Its bound exceeds the norm by at most
             ``rank^(1 / 2^(n_steps + 1))``, and by the rounding that it accounts for.
@@ -80,7 +78,6 @@ def upper(
         ValueError: before anything is allocated, for a kernel too large for
             `max_bytes`; for an unknown method, a kernel that does not fit its map, or
             `every_size` with reflected padding.
-        TypeError: for a linear map that is neither `Matrix` nor `Conv`.
 
     Example:
         >>> box, image = jnp.ones((3, 3, 1, 1)), Conv((8, 8))
@@ -93,11 +90,11 @@ def upper(
     Layers by Gram Iteration" (2023); docs/design/0007 has the proofs that are our own.
     """
     check_options(n_steps=n_steps)
-    resolved = check_map(linear_map, kernel)
+    resolved = whole(linear_map, kernel)
     _check_method(method, n_steps, resolved, every_size)
     _check_size(kernel, resolved, method, every_size, max_bytes)
     name = _NAMES[method]
-    if isinstance(resolved, Conv) and method == "gram":
+    if resolved.one.circular is not None and method == "gram":
         name += ", every size" if every_size else " on the spectrum"
     value = _upper(
         kernel,
@@ -106,20 +103,23 @@ def upper(
         n_steps=n_steps,
         every_size=every_size,
     )
-    return Norm(value, "upper", of(resolved), name)
+    return Norm(value, "upper", resolved.one.of, name)
 
 
 def _check_method(
-    method: str, n_steps: int, linear_map: Matrix | Conv, all_sizes: bool
+    method: str, n_steps: int, linear_map: StackedMap, all_sizes: bool
 ) -> None:
-    is_conv = isinstance(linear_map, Conv)
-    written_out = is_conv and linear_map.padding not in ROUNDED and not all_sizes
-    possible = {"fantastic_four": is_conv, "dense": written_out}
+    one = linear_map.one
+    has_window = one.circular is not None
+    possible = {
+        "fantastic_four": has_window,
+        "dense": one.matrix_axes is None and not all_sizes and one.is_copied,
+    }
     known = [name for name in _NAMES if possible.get(name, True)]
     if method not in known:
         message = errors.message(
             "bounds.upper",
-            got=f"method={method!r} for a {type(linear_map).__name__}",
+            got=f"method={method!r} for {linear_map}",
             need=f"one of {', '.join(map(repr, known))}",
             fix='method="gram"',
         )
@@ -133,34 +133,30 @@ def _check_method(
 
 def _check_size(
     kernel: Array,
-    linear_map: Matrix | Conv,
+    linear_map: StackedMap,
     method: str,
     all_sizes: bool,
     max_bytes: int,
 ) -> None:
     """Raises a TooLargeError for what the method would allocate at its peak."""
-    shape = jnp.shape(kernel)
-    one = one_shape(linear_map, shape)
+    one = linear_map.one
     dtype = vector_dtype(kernel.dtype)
-    needed = math.prod(shape) * dtype.itemsize
-    if method == "gram" and isinstance(linear_map, Conv):
-        conv = linear_map.one()
-        taps = jax.eval_shape(
-            lambda k: as_taps(k, conv), jax.ShapeDtypeStruct(one, dtype)
-        )
-        axes, _ = _grid(conv, one, all_sizes)
+    needed = math.prod(linear_map.shape) * dtype.itemsize
+    grid = _grid(one, all_sizes)
+    if method == "gram" and grid is not None:
+        axes, _ = grid
+        taps = jax.eval_shape(one.taps, jax.ShapeDtypeStruct(one.shape, dtype))
         at_once = min(blocks_at_once(taps, axes), len(classes(axes, half=False)))
         # The blocks, their parts and products: about six of them.
         needed += 6 * at_once * block_bytes(taps, axes)
     elif method in ("gram", "dense"):
-        n_in, n_out = map(math.prod, linear_map.one().sides(one))
+        n_in, n_out = math.prod(one.in_shape), math.prod(one.out_shape)
         needed += 4 * min(n_in, n_out) ** 2 * dtype.itemsize
-        needed += 4 * n_in * n_out * dtype.itemsize * (method == "dense")
+        needed += 4 * n_in * n_out * dtype.itemsize * (one.matrix_axes is None)
     check_bytes(
         f"bounds.upper ({_NAMES[method]})",
         needed,
         max_bytes,
-        shape=shape,
         linear_map=linear_map,
         fix='method="frobenius", which takes no more than the kernel',
     )
@@ -173,32 +169,39 @@ def _check_size(
 def _upper(
     kernel: Array,
     *,
-    linear_map: LinearMap,
+    linear_map: ResolvedMap,
     method: str,
     n_steps: int,
     every_size: bool,
 ) -> Array:
     kernel = kernel.astype(vector_dtype(kernel.dtype))
-    if isinstance(linear_map, Conv) and method == "dense":
-        return gram_bound(dense(kernel, linear_map), n_steps)
-    if isinstance(linear_map, Conv):
-        return _of_operator(kernel, linear_map, method, n_steps, every_size)
-    assert isinstance(linear_map, Matrix)
-    matrix = as_matrix(kernel, linear_map)
+    grid = _grid(linear_map, every_size)
+    if grid is not None and method != "dense":
+        return _of_operator(kernel, linear_map, method, n_steps, *grid)
+    matrix = linear_map.dense(kernel)
     match method:
-        case "gram":
-            return gram_bound(matrix, n_steps)
         case "aol":
-            return almost_orthogonal(matrix)
+            bound = almost_orthogonal(matrix)
+        case "frobenius":
+            bound = frobenius(matrix)
         case _:
-            return frobenius(matrix)
+            bound = gram_bound(matrix, n_steps)
+    if linear_map.is_copied:
+        return bound
+    # An entry is a sum of entries of the kernel, each at most once.
+    absolute = up(linear_map.dense(jnp.abs(kernel)), kernel.size + 4)
+    return up(bound + gamma(kernel.size + 4, bound.dtype) * frobenius(absolute))
 
 
 def _of_operator(
-    kernel: Array, conv: Conv, method: str, n_steps: int, all_sizes: bool
+    kernel: Array,
+    linear_map: ResolvedMap,
+    method: str,
+    n_steps: int,
+    axes: tuple[Axis, ...],
+    factor: float,
 ) -> Array:
-    axes, factor = _grid(conv, kernel.shape, all_sizes)
-    taps = as_taps(kernel, conv)
+    taps = linear_map.taps(kernel)
     if method == "gram":
         return up(factor * _largest_block(taps, axes, n_steps))
     factor = repeats(axes)
@@ -210,8 +213,8 @@ def _of_operator(
         case "fantastic_four":
             bounds = jax.vmap(lambda one: fantastic_four(one, n_steps))(shaped)
         case _:
-            whole = jax.vmap(frobenius)(taps.reshape(len(taps), -1, taps.shape[-1]))
-            bounds = up(whole * math.prod(window) ** 0.5)
+            sizes = jax.vmap(frobenius)(taps.reshape(len(taps), -1, taps.shape[-1]))
+            bounds = up(sizes * math.prod(window) ** 0.5)
     return up(factor * jnp.max(bounds))
 
 
@@ -233,10 +236,10 @@ def _largest_block(taps: Array, axes: tuple[Axis, ...], n_steps: int) -> Array:
 
 
 def _grid(
-    conv: Conv, shape: tuple[int, ...], all_sizes: bool
-) -> tuple[tuple[Axis, ...], float]:
+    linear_map: ResolvedMap, all_sizes: bool
+) -> tuple[tuple[Axis, ...], float] | None:
     """Returns the frequencies to look at, and the factor from them to the operator."""
-    axes = containing(conv, shape)
-    if all_sizes:
-        return every_size(conv, axes)
-    return axes, repeats(axes)
+    axes = linear_map.circular
+    if axes is None:
+        return None
+    return every_size(axes) if all_sizes else (axes, repeats(axes))

@@ -1,44 +1,29 @@
-"""A kernel as a matrix, and which maps a method can read."""
-
-import math
+"""Which kernels a method that multiplies a kernel with itself can read: whole ones."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact
+from jaxtyping import Array
 
 from specjax import errors
+from specjax.linear_maps import LinearMap, StackedMap, resolve
 from specjax.linear_maps._check_spec import check_spec
-from specjax.linear_maps._conv import Conv
-from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
-from specjax.linear_maps._sharding import explicit_axes, names_on_axis, shards_of
+from specjax.linear_maps._sharding import explicit_axes, names_on_axis
 
 
-def check_map(linear_map: LinearMap, kernel: Array) -> Matrix | Conv:
-    """Returns the resolved map.
+def whole(linear_map: LinearMap, kernel: Array) -> StackedMap:
+    """Returns the map, resolved for a kernel that each device has all of.
 
     Raises:
-        TypeError: if it is neither a `Matrix` nor a `Conv`.
         ValueError: if it does not fit the kernel, or reads a shard of one.
     """
-    if not isinstance(linear_map, Matrix | Conv):
-        message = errors.message(
-            "specjax.bounds",
-            got=f"{linear_map!r}",
-            need="a Matrix or a Conv, whose singular values these methods know",
-            fix="specjax.Matrix() or specjax.Conv(input_shape=...); bounds.lower takes "
-            "any linear map",
-        )
-        raise TypeError(message)
-    whole = linear_map.resolve(jnp.shape(kernel))
-    check_spec("specjax.bounds", kernel, whole)
-    shards, place = shards_of(whole.one()), jax.typeof(kernel).sharding.spec
+    resolved = resolve(linear_map, jnp.shape(kernel))
+    check_spec("specjax.bounds", kernel, resolved)
+    split, place = resolved.one.split, jax.typeof(kernel).sharding.spec
     got = ""
-    if shards.over_x or shards.over_y:
-        got = f"a shard of a kernel ({whole.spec})"
+    if split.over_x or split.over_y:
+        got = f"a shard of a kernel ({resolved.spec})"
     elif explicit_axes(kernel) and any(
-        names_on_axis(place, axis)
-        for axis in range(kernel.ndim)
-        if axis not in as_tuple(whole.batch_axis)
+        names_on_axis(place, axis) for axis in resolved.kernel_axes
     ):
         got = f"a kernel that an explicit mesh splits ({place})"
     if got:
@@ -50,20 +35,4 @@ def check_map(linear_map: LinearMap, kernel: Array) -> Matrix | Conv:
             "jax.sharding.reshard(kernel, PartitionSpec()), which gathers it",
         )
         raise ValueError(message)
-    return whole
-
-
-def one_shape(linear_map: LinearMap, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns the shape of one kernel of the stack; the map must be resolved."""
-    batch = as_tuple(linear_map.batch_axis)
-    return tuple(size for axis, size in enumerate(shape) if axis not in batch)
-
-
-def as_matrix(
-    kernel: Inexact[Array, " ..."], matrix: Matrix
-) -> Inexact[Array, "n_in n_out"]:
-    """Returns one kernel as its matrix: ``y = x W``."""
-    whole = matrix.resolve(kernel.shape)
-    in_axis, out_axis = as_tuple(whole.in_axis), as_tuple(whole.out_axis)
-    n_in = math.prod(kernel.shape[axis] for axis in in_axis)
-    return jnp.transpose(kernel, (*in_axis, *out_axis)).reshape(n_in, -1)
+    return resolved

@@ -21,7 +21,7 @@ from specjax.certificates._named_layers import Layer
 from specjax.certificates._parts import Part, Repeat, Reshape, Residual
 from specjax.certificates._pools import Shape
 from specjax.certificates._upward import product, total
-from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
+from specjax.linear_maps import ResolvedMap, StackedMap
 
 _RESHAPING = (jnp.ravel,)
 
@@ -30,7 +30,7 @@ _RESHAPING = (jnp.ravel,)
 class Network:
     """The params as the chain names them."""
 
-    kernels: Mapping[Path, tuple[Any, LinearMap]]
+    kernels: Mapping[Path, tuple[Any, StackedMap]]
     layers: Mapping[str, Layer]
     norms: Mapping[Path, Norm]
 
@@ -101,7 +101,7 @@ def _kernel(
     layer = network.layers[name]
     if layer.kernel is None:
         return Factor(name, math.inf, "none", layer.reason), None
-    leaf, linear_map = network.kernels[layer.kernel]
+    _, linear_map = network.kernels[layer.kernel]
     norm = network.norms[layer.kernel]
     values = np.asarray(norm.value, np.float64)
     if values.ndim != (at is not None):
@@ -110,16 +110,8 @@ def _kernel(
     kind, method = norm.kind, f"{norm.method}, of the {norm.of}"
     if value == math.inf:
         kind, method = "none", "the kernel is not finite"
-    sides = sides_of_one(linear_map, leaf.shape)
-    shape = _through(name, sides, shape, whole=not isinstance(linear_map, Matrix))
+    shape = _through(name, linear_map.one, shape)
     return Factor(name, value, kind, method), shape
-
-
-def sides_of_one(linear_map: LinearMap, shape: Shape) -> tuple[Shape, Shape]:
-    """Returns the shapes that one kernel of a stack maps from and to."""
-    batch = as_tuple(linear_map.batch_axis)
-    one = tuple(n for axis, n in enumerate(shape) if axis not in batch)
-    return linear_map.one().sides(one)
 
 
 def _stack_message(name: str, sizes: Shape, at: int | None) -> str:
@@ -134,11 +126,10 @@ def _stack_message(name: str, sizes: Shape, at: int | None) -> str:
     return errors.message(name, got=got, need=need, fix=fix)
 
 
-def _through(
-    name: str, sides: tuple[Shape, Shape], shape: Shape | None, *, whole: bool
-) -> Shape | None:
+def _through(name: str, linear_map: ResolvedMap, shape: Shape | None) -> Shape | None:
     """Returns the shape behind a linear map; a Dense works on the last axes alone."""
-    before, after = sides
+    before, after = linear_map.in_shape, linear_map.out_shape
+    whole = linear_map.matrix_axes is None
     if shape is None:
         return after if whole else None
     rest = len(shape) - len(before)

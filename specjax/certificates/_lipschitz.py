@@ -15,13 +15,12 @@ from jaxtyping import Array
 from specjax import bounds, errors
 from specjax._tree import named_leaves
 from specjax.certificates._certificate import Certificate
-from specjax.certificates._chain import Network, names_in, sides_of_one, walk
+from specjax.certificates._chain import Network, names_in, walk
 from specjax.certificates._named_layers import find_layers
 from specjax.certificates._pools import Shape
 from specjax.certificates._upward import product
 from specjax.kernels._rules import Kernels, flax_kernels, select
-from specjax.linear_maps._conv import Conv
-from specjax.linear_maps._matrix import LinearMap
+from specjax.linear_maps import StackedMap
 
 _SMALL_SIDE = 1024  # of an operator that is written out: its cube is what it costs
 
@@ -95,20 +94,18 @@ def _read(
     return Network(selected, layers, norms)
 
 
-def _tight(kernel: Array, linear_map: LinearMap) -> bounds.Norm:
+def _tight(kernel: Array, linear_map: StackedMap) -> bounds.Norm:
     """Returns the tightest of the bounds that take seconds."""
-    if isinstance(linear_map, Conv) and linear_map.padding not in (
-        "CIRCULAR",
-        "REFLECT",
-    ):
-        n_in, n_out = map(math.prod, sides_of_one(linear_map, kernel.shape))
+    one = linear_map.one
+    if one.circular is not None and one.is_copied:
+        n_in, n_out = math.prod(one.in_shape), math.prod(one.out_shape)
         if min(n_in, n_out) <= _SMALL_SIDE and n_in * n_out <= _SMALL_SIDE**2 * 8:
             return bounds.upper(kernel, linear_map, method="dense")
     return bounds.upper(kernel, linear_map)
 
 
 def _bound(
-    upper: Callable[..., bounds.Norm], leaf: Any, linear_map: LinearMap
+    upper: Callable[..., bounds.Norm], leaf: Any, linear_map: StackedMap
 ) -> bounds.Norm:
     norm = upper(jnp.asarray(leaf), linear_map)
     if norm.kind != "upper":

@@ -7,7 +7,7 @@ from specjax import errors
 from specjax._tree import Path, join
 from specjax.certificates._activations import reason_for
 from specjax.kernels._rules import Kernels, is_named
-from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
+from specjax.linear_maps import StackedMap
 
 _BIASES = ("bias", "b")
 _MOST_NAMED = 8
@@ -24,7 +24,7 @@ class Layer(NamedTuple):
 def find_layers(
     names: Sequence[str],
     leaves: Mapping[Path, Any],
-    selected: Mapping[Path, tuple[Any, LinearMap]],
+    selected: Mapping[Path, tuple[Any, StackedMap]],
     *,
     kernels: Kernels,
     unused: Sequence[str],
@@ -99,11 +99,12 @@ def _below(name: str, leaves: Mapping[Path, Any]) -> list[Path]:
     return below
 
 
-def _check_map(path: Path, leaf: Any, linear_map: LinearMap, kernels: Kernels) -> None:
+def _check_map(path: Path, leaf: Any, linear_map: StackedMap, kernels: Kernels) -> None:
     """Raises for a kernel of many axes that is a matrix by a rule's guess."""
-    if not isinstance(linear_map, Matrix) or is_named(path, kernels):
+    axes = linear_map.one.matrix_axes
+    if axes is None or is_named(path, kernels):
         return
-    if len(as_tuple(linear_map.in_axis)) + len(as_tuple(linear_map.out_axis)) > 2:
+    if sum(map(len, axes)) > 2:
         message = errors.message(
             join(path),
             got=f"{errors.describe(leaf)}, read as a matrix by its name and shape",

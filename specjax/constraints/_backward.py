@@ -4,7 +4,8 @@ from typing import Any
 
 from specjax._tree import Path
 from specjax.kernels._rules import flax_kernels
-from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
+from specjax.linear_maps import LinearMap, Matrix
+from specjax.linear_maps._resolved import as_tuple
 
 
 def backward_kernels(path: Path, leaf: Any) -> LinearMap | None:

@@ -18,7 +18,7 @@ from specjax._options import Bound, check_options
 from specjax.constraints._excess import excess
 from specjax.constraints._matrices import each_kernel, of_matrices
 from specjax.kernels._rules import Kernels, flax_kernels
-from specjax.linear_maps._matrix import Matrix
+from specjax.linear_maps import StackedMap
 
 _METHODS = ("svd", "polar")
 
@@ -73,7 +73,7 @@ def project_spectral_ball(
         )
         raise ValueError(message)
 
-    def one(kernel: Array, linear_map: Matrix) -> Array:
+    def one(kernel: Array, linear_map: StackedMap) -> Array:
         return _project(kernel, bound, linear_map=linear_map, method=method)
 
     return each_kernel(params, kernels, one)

@@ -13,13 +13,13 @@ from jaxtyping import Array
 
 from specjax import errors
 from specjax._core import state as _state
-from specjax._core.state import Carried, State
+from specjax._core.state import KernelState, State
 from specjax._options import Bound, check_flags, check_options
 from specjax._tree import Path, join, replace_leaves
 from specjax.constraints._backward import backward_kernels
 from specjax.constraints._two_norms import apply_one, fuse_one
 from specjax.kernels._rules import Kernels, flax_kernels, select
-from specjax.linear_maps._matrix import LinearMap
+from specjax.linear_maps import StackedMap
 from specjax.transforms import sn_init
 
 _WAYS = ("forward", "backward")
@@ -157,7 +157,7 @@ def bsn_fuse(
     return replace_leaves(params, fused)
 
 
-_Both: TypeAlias = dict[Path, tuple[Array, tuple[LinearMap, ...]]]
+_Both: TypeAlias = dict[Path, tuple[Array, tuple[StackedMap, ...]]]
 
 
 def _both(params: Any, kernels: Kernels, backward: Kernels) -> _Both:
@@ -182,11 +182,11 @@ def _both(params: Any, kernels: Kernels, backward: Kernels) -> _Both:
     }
 
 
-def _map_of(selected: dict[Path, tuple[Array, LinearMap]], path: Path) -> str:
+def _map_of(selected: dict[Path, tuple[Array, StackedMap]], path: Path) -> str:
     return str(selected[path][1]) if path in selected else "no linear map"
 
 
-def _read(state: Any, both: _Both) -> dict[Path, tuple[Carried, ...]]:
+def _read(state: Any, both: _Both) -> dict[Path, tuple[KernelState, ...]]:
     if not isinstance(state, Mapping) or set(state) != set(_WAYS):
         message = errors.message(
             "state",

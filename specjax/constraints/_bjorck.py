@@ -15,7 +15,7 @@ from specjax._options import check_options
 from specjax.constraints._matrices import each_kernel, of_matrices
 from specjax.constraints._polar import at_most_one, product
 from specjax.kernels._rules import Kernels, flax_kernels
-from specjax.linear_maps._matrix import Matrix
+from specjax.linear_maps import StackedMap
 
 
 def bjorck(
@@ -63,7 +63,7 @@ def bjorck(
     check_options(n_steps=n_steps)
     _check_order(order)
 
-    def one(kernel: Array, linear_map: Matrix) -> Array:
+    def one(kernel: Array, linear_map: StackedMap) -> Array:
         return _bjorck(kernel, linear_map=linear_map, order=order, n_steps=n_steps)
 
     return each_kernel(params, kernels, one)

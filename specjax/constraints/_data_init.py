@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array
 
 from specjax import errors
+from specjax._core.guards import usable
 from specjax._core.vectors import vector_dtype
 from specjax._tree import Path, join, named_leaves, replace_leaves
 from specjax.constraints import _split
@@ -17,7 +18,7 @@ from specjax.constraints._split import Split
 from specjax.constraints._units import all_number_shapes, number_shapes
 from specjax.constraints._weight_norm import wn_apply
 from specjax.kernels._rules import Kernels, flax_kernels
-from specjax.linear_maps._matrix import LinearMap
+from specjax.linear_maps import StackedMap
 from specjax.linear_maps._sharding import explicit_axes
 
 
@@ -70,8 +71,7 @@ def wn_data_init(
     """
     found = _split.read(split, kernels, all_number_shapes, "wn_init")
     n_passes = sum(
-        math.prod(v.shape[axis] for axis in linear_map.batch_axis)
-        for v, _, linear_map in found.values()
+        math.prod(linear_map.batch_shape) for _, _, linear_map in found.values()
     )
 
     def one_pass(_: Any, split: Split) -> Split:
@@ -84,7 +84,7 @@ def wn_data_init(
 
 def _standardized(
     split: Split,
-    found: Mapping[Path, tuple[Array, Array, LinearMap]],
+    found: Mapping[Path, tuple[Array, Array, StackedMap]],
     seen: Mapping[Path, Any],
     bias: str,
 ) -> Split:
@@ -129,8 +129,8 @@ def _moments(output: Array, each: tuple[int, ...], n_batch: int) -> tuple[Array,
 
 
 def _inverse_root(variance: Array) -> Array:
-    usable = jnp.isfinite(variance) & (variance > 0)
-    return jnp.where(usable, lax.rsqrt(jnp.where(usable, variance, 1)), 1)
+    wanted = usable(variance)
+    return jnp.where(wanted, lax.rsqrt(jnp.where(wanted, variance, 1)), 1)
 
 
 def _outputs_of(path: Path, seen: Mapping[Path, Any]) -> list[Any]:
@@ -139,7 +139,7 @@ def _outputs_of(path: Path, seen: Mapping[Path, Any]) -> list[Any]:
 
 
 def _check(
-    found: Mapping[Path, tuple[Array, Array, LinearMap]],
+    found: Mapping[Path, tuple[Array, Array, StackedMap]],
     seen: Mapping[Path, Any],
     held: Mapping[Path, Any],
     bias: str,

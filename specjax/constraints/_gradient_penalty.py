@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from specjax import errors
+from specjax._core.guards import root
 from specjax._core.vectors import vector_dtype
 from specjax._options import check_flags, check_target
-from specjax.constraints._root import root
 
 Critic = Callable[[Any], Array]
 

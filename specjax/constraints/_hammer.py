@@ -11,15 +11,15 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from specjax._core.batch import over_batch
-from specjax._core.krylov import warm_up
+from specjax._core.guards import usable
+from specjax._core.krylov import fixed_start, warm_up
 from specjax._core.sigma import sigma
-from specjax._core.state import expected
 from specjax._core.step import power_iteration
-from specjax._core.vectors import generic_direction, vector_dtype
+from specjax._core.vectors import vector_dtype
 from specjax._options import Bound, check_flags, check_options
 from specjax.constraints._matrices import each_kernel
 from specjax.kernels._rules import Kernels, flax_kernels
-from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
+from specjax.linear_maps import ResolvedMap, StackedMap
 
 
 def spectral_hammer(
@@ -64,7 +64,7 @@ def spectral_hammer(
     check_options(bound=bound, n_steps=n_steps)
     check_flags(cap=cap)
 
-    def one(kernel: Array, linear_map: Matrix) -> Array:
+    def one(kernel: Array, linear_map: StackedMap) -> Array:
         return _hammer(kernel, bound, linear_map=linear_map, cap=cap, n_steps=n_steps)
 
     return each_kernel(params, kernels, one)
@@ -72,27 +72,26 @@ def spectral_hammer(
 
 @functools.partial(jax.jit, static_argnames=("linear_map", "cap", "n_steps"))
 def _hammer(
-    kernel: Array, bound: Bound, *, linear_map: Matrix, cap: bool, n_steps: int
+    kernel: Array, bound: Bound, *, linear_map: StackedMap, cap: bool, n_steps: int
 ) -> Array:
-    u = expected(kernel, linear_map).u
-    start = generic_direction(u.shape, u.dtype)
+    start = fixed_start(kernel, linear_map)
     u, u2 = warm_up(jax.lax.stop_gradient(kernel), start, linear_map, n_steps)
     u, _, v, _ = power_iteration(kernel, u, u2, linear_map)
     value = sigma(kernel, u, v, linear_map)
-    usable = jnp.isfinite(value) & (value > 0)
+    wanted = usable(value)
     if cap:
-        usable &= value > bound
-    change = jnp.where(usable, bound - value, 0).astype(vector_dtype(kernel.dtype))
+        wanted &= value > bound
+    change = jnp.where(wanted, bound - value, 0).astype(vector_dtype(kernel.dtype))
     blow = _blow(kernel, v, u, change, linear_map=linear_map)
-    batch = as_tuple(linear_map.batch_axis)
+    batch = linear_map.batch_axis
     blow = jnp.moveaxis(blow, range(len(batch)), batch)
     return (kernel.astype(blow.dtype) + blow).astype(kernel.dtype)
 
 
 @over_batch
 def _blow(
-    kernel: Array, v: Array, u: Array, change: Array, *, linear_map: LinearMap
+    kernel: Array, v: Array, u: Array, change: Array, *, linear_map: ResolvedMap
 ) -> Array:
-    del kernel  # only its axes matter
-    assert isinstance(linear_map, Matrix)
-    return change * jnp.conj(linear_map.outer(v, u))
+    # The gradient of `v W u^H` in W is the kernel of rank one.
+    form = functools.partial(linear_map.bilinear_form, v, u=u)
+    return change * jnp.conj(jax.grad(lambda w: form(w))(jnp.zeros_like(kernel)))

@@ -20,13 +20,13 @@ from specjax import errors
 from specjax._core.vectors import vector_dtype
 from specjax._tree import join, replace_leaves
 from specjax.kernels._rules import Kernels, select
+from specjax.linear_maps import StackedMap
 from specjax.linear_maps._check_spec import check_spec
-from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
-from specjax.linear_maps._sharding import explicit_axes, shards_of
+from specjax.linear_maps._sharding import explicit_axes
 
 
 def each_kernel(
-    params: Any, kernels: Kernels, function: Callable[[Array, Matrix], Array]
+    params: Any, kernels: Kernels, function: Callable[[Array, StackedMap], Array]
 ) -> Any:
     """Returns the tree with ``function(kernel, map)`` in the place of each kernel.
 
@@ -47,20 +47,20 @@ def each_kernel(
     return replace_leaves(params, new)
 
 
-def _whole_matrix(where: str, kernel: Array, linear_map: LinearMap) -> Matrix:
+def _whole_matrix(where: str, kernel: Array, linear_map: StackedMap) -> StackedMap:
     check_spec(where, kernel, linear_map)
-    if not isinstance(linear_map, Matrix):
+    if linear_map.one.matrix_axes is None:
         message = errors.message(
             where,
-            got=f"{linear_map!r}",
+            got=f"{linear_map}",
             need="a Matrix: only of the kernel as a matrix can the singular values be "
             "set one by one",
             fix="specjax.Matrix() for the kernel as Miyato's matrix, or sn_apply, "
             "which divides by the norm of an operator",
         )
         raise TypeError(message)
-    shards = shards_of(linear_map.one())
-    if shards.over_x or shards.over_y:
+    split = linear_map.one.split
+    if split.over_x or split.over_y:
         message = errors.message(
             where,
             got=f"a shard of a kernel ({linear_map.spec})",
@@ -86,7 +86,7 @@ def of_matrices(function: Callable[..., Array]) -> Callable[..., Array]:
             result = function(jnp.where(usable, matrix, 0), *numbers, **options)
             return jnp.where(usable, result, matrix)
 
-        for _ in as_tuple(linear_map.batch_axis):
+        for _ in linear_map.batch_axis:
             one = jax.vmap(one)
         return back(one(stack))
 
@@ -94,11 +94,12 @@ def of_matrices(function: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def _as_stack(
-    kernel: Inexact[Array, " ..."], whole: Matrix
+    kernel: Inexact[Array, " ..."], linear_map: StackedMap
 ) -> tuple[Inexact[Array, "*batch n_in n_out"], Callable[[Array], Array]]:
-    """Returns the matrices of a kernel under a resolved map, and the way back."""
-    batch, in_axis = as_tuple(whole.batch_axis), as_tuple(whole.in_axis)
-    order = (*batch, *in_axis, *as_tuple(whole.out_axis))
+    """Returns the matrices of a kernel, and the way back."""
+    batch = linear_map.batch_axis
+    in_axis, out_axis = map(linear_map.in_array, linear_map.one.matrix_axes or ())
+    order = (*batch, *in_axis, *out_axis)
     moved = jnp.transpose(_gathered(kernel, batch), order)
     sizes = moved.shape[: len(batch)]
     n_in = math.prod(kernel.shape[axis] for axis in in_axis)

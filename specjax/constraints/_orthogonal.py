@@ -16,8 +16,8 @@ from specjax._tree import join
 from specjax.constraints._over_stack import over_stack
 from specjax.constraints._units import Selected, check_units, out_axes
 from specjax.kernels._rules import Kernels, flax_kernels, select
-from specjax.linear_maps._matrix import LinearMap
-from specjax.linear_maps._sharding import explicit_axes, shards_of, summed
+from specjax.linear_maps import StackedMap
+from specjax.linear_maps._sharding import explicit_axes, summed
 
 FORMS = ("off_diagonal", "squared", "absolute")
 
@@ -77,7 +77,7 @@ def orthogonal_penalty(
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _penalty(kernel: Array, linear_map: LinearMap, form: str) -> Real[Array, ""]:
+def _penalty(kernel: Array, linear_map: StackedMap, form: str) -> Real[Array, ""]:
     n_batch = len(linear_map.batch_axis)
     gram = _inner_products(kernel, linear_map)
     diagonal = _diagonal(gram, n_batch)
@@ -87,9 +87,9 @@ def _penalty(kernel: Array, linear_map: LinearMap, form: str) -> Real[Array, ""]
     return over_stack((off * jnp.conj(off)).real, linear_map)
 
 
-def _inner_products(kernel: Array, linear_map: LinearMap) -> Inexact[Array, " ..."]:
+def _inner_products(kernel: Array, linear_map: StackedMap) -> Inexact[Array, " ..."]:
     """Returns ``W^H W``: axes of the stack, then those of the units twice."""
-    batch, out = linear_map.batch_axis, out_axes(linear_map, kernel.ndim)
+    batch, out = linear_map.batch_axis, out_axes(linear_map)
     gone = tuple(axis for axis in range(kernel.ndim) if axis not in batch + out)
     wide = kernel.astype(vector_dtype(kernel.dtype))
     gram = lax.dot_general(
@@ -99,7 +99,7 @@ def _inner_products(kernel: Array, linear_map: LinearMap) -> Inexact[Array, " ..
         precision=lax.Precision.HIGHEST,
         **_placed(kernel, batch, out),
     )
-    return summed(gram, shards_of(linear_map.one()).over_x)
+    return summed(gram, linear_map.one.split.over_x)
 
 
 def _placed(
@@ -135,6 +135,6 @@ def _check_whole_outputs(kernels: Selected) -> None:
             fix="a spec that splits the input side, or the penalty outside shard_map",
         )
         for path, (_, linear_map) in kernels.items()
-        if shards_of(linear_map.one()).over_y
+        if linear_map.one.split.over_y
     ]
     errors.raise_all(ValueError, messages)

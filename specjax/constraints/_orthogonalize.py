@@ -18,7 +18,7 @@ from specjax.constraints._coefficients import Step
 from specjax.constraints._matrices import each_kernel, of_matrices
 from specjax.constraints._polar import polar
 from specjax.kernels._rules import Kernels, flax_kernels
-from specjax.linear_maps._matrix import Matrix
+from specjax.linear_maps import StackedMap
 
 
 def orthogonalize(
@@ -65,7 +65,7 @@ def orthogonalize(
     """
     rows = check_steps(steps)
 
-    def one(kernel: Array, linear_map: Matrix) -> Array:
+    def one(kernel: Array, linear_map: StackedMap) -> Array:
         return _polar(kernel, linear_map=linear_map, steps=rows)
 
     return each_kernel(params, kernels, one)
@@ -107,7 +107,7 @@ def retract(
     check_options(bound=bound)
     rows = check_steps(steps)
 
-    def one(kernel: Array, linear_map: Matrix) -> Array:
+    def one(kernel: Array, linear_map: StackedMap) -> Array:
         return _retract(kernel, bound, linear_map=linear_map, steps=rows)
 
     return each_kernel(params, kernels, one)

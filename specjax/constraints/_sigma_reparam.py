@@ -12,7 +12,7 @@ from specjax.constraints import _split
 from specjax.constraints._split import Split
 from specjax.constraints._units import NumberShapes, Selected, times
 from specjax.kernels._rules import Kernels, flax_kernels, select
-from specjax.linear_maps._matrix import LinearMap
+from specjax.linear_maps import StackedMap
 from specjax.transforms import sn_apply, sn_fuse, sn_init
 
 
@@ -121,19 +121,18 @@ def sr_fuse(split: Any, state: Any, *, kernels: Kernels = flax_kernels) -> Any:
     return _times_gains(sn_fuse(split["v"], state, kernels=kernels), found, kernels)
 
 
-def _read(split: Any, kernels: Kernels) -> dict[Path, tuple[Array, Array, LinearMap]]:
+def _read(split: Any, kernels: Kernels) -> dict[Path, tuple[Array, Array, StackedMap]]:
     return _split.read(split, kernels, _one_each, "sr_init")
 
 
 def _one_each(kernels: Selected) -> dict[Path, NumberShapes]:
     return {
-        path: (tuple(kernel.shape[axis] for axis in linear_map.batch_axis),)
-        for path, (kernel, linear_map) in kernels.items()
+        path: (linear_map.batch_shape,) for path, (_, linear_map) in kernels.items()
     }
 
 
 def _times_gains(
-    params: Any, found: Mapping[Path, tuple[Array, Array, LinearMap]], kernels: Kernels
+    params: Any, found: Mapping[Path, tuple[Array, Array, StackedMap]], kernels: Kernels
 ) -> Any:
     selected = select(params, kernels)
     scaled = {

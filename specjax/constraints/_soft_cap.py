@@ -14,18 +14,17 @@ import numbers
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
 from specjax import errors
-from specjax._core.rescale import scaled
+from specjax._core.krylov import converge, fixed_start
+from specjax._core.sigma import normalize
 from specjax._options import check_options
-from specjax.bounds._lower import ritz_value
 from specjax.constraints._matrices import each_kernel, of_matrices
 from specjax.constraints._polar import product
 from specjax.kernels._rules import Kernels, flax_kernels
-from specjax.linear_maps._matrix import Matrix
+from specjax.linear_maps import StackedMap
 
 # How much above the bound a singular value may be, as a part of it.
 _LARGEST = 81 / 62
@@ -92,7 +91,7 @@ def spectral_soft_cap(
     strength = soft_cap_strength(max_update, weight_decay, bound)
     largest = (1 - weight_decay) * bound + max_update
 
-    def one(kernel: Array, linear_map: Matrix) -> Array:
+    def one(kernel: Array, linear_map: StackedMap) -> Array:
         kernel = _divided_down(kernel, max(largest, bound), linear_map)
         return _capped(kernel, linear_map=linear_map, strength=strength, bound=bound)
 
@@ -127,11 +126,11 @@ def soft_cap_strength(
     return high / largest**2
 
 
-def _divided_down(kernel: Array, largest: float, linear_map: Matrix) -> Array:
-    norm = lax.stop_gradient(ritz_value(kernel, linear_map=linear_map, n_steps=8))
-    above = jnp.isfinite(norm) & (norm > largest)
-    factor = jnp.where(above, largest / jnp.where(above, norm, 1), 1)
-    return scaled(kernel, factor, linear_map)
+def _divided_down(kernel: Array, largest: float, linear_map: StackedMap) -> Array:
+    # Sigma is zero where it would not be finite: such a kernel stays.
+    start = fixed_start(kernel, linear_map)
+    norm = converge(lax.stop_gradient(kernel), linear_map, start, n_steps=8).sigma
+    return normalize(kernel, norm, linear_map, largest, cap=True)
 
 
 @functools.partial(jax.jit, static_argnames=("linear_map", "strength", "bound"))

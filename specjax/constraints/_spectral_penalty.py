@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from specjax._core import state as _state
+from specjax._core.guards import last_finite
 from specjax._core.sigma import sigma
-from specjax._core.state import Carried
+from specjax._core.state import KernelState
 from specjax._core.step import power_iteration
 from specjax._options import check_flags, check_options
 from specjax.constraints._over_stack import over_stack
 from specjax.kernels._rules import Kernels, flax_kernels, select
-from specjax.linear_maps._matrix import LinearMap
+from specjax.linear_maps import StackedMap
 
 
 def spectral_penalty(
@@ -29,7 +30,7 @@ def spectral_penalty(
     """Returns ``sum(sigma^2) / 2`` over the kernels, and the next state.
 
     Its derivative in a kernel is ``sigma v u^T``, the best part of it of rank one: only
-    the largest singular value is pulled down. Multiply by its weight (.01 in the
+    the largest singular value is pulled down. Multiply by its weight (0.01 in the
     paper).
 
     Args:
@@ -74,9 +75,9 @@ def spectral_penalty(
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _penalty(
-    kernel: Array, carried: Carried, linear_map: LinearMap, n_steps: int
-) -> tuple[Array, Carried]:
+    kernel: Array, carried: KernelState, linear_map: StackedMap, n_steps: int
+) -> tuple[Array, KernelState]:
     u, u2, v, new = power_iteration(kernel, carried.u, carried.u2, linear_map, n_steps)
-    squares = jnp.square(sigma(kernel, u, v, linear_map))
-    kept = jnp.where(jnp.isfinite(new), new, carried.sigma)
-    return over_stack(squares, linear_map) / 2, Carried(u, u2, kept)
+    squares = jnp.square(sigma(kernel, u, v, linear_map, new))
+    kept = last_finite(new, carried.sigma)
+    return over_stack(squares, linear_map) / 2, KernelState(u, u2, kept)

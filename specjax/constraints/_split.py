@@ -14,7 +14,7 @@ from specjax import errors
 from specjax._tree import Path, join, named_leaves
 from specjax.constraints._units import NumberShapes, Selected
 from specjax.kernels._rules import Kernels, select
-from specjax.linear_maps._matrix import LinearMap
+from specjax.linear_maps import StackedMap
 
 Split: TypeAlias = dict[str, Any]
 Shapes: TypeAlias = Callable[[Selected], dict[Path, NumberShapes]]
@@ -35,7 +35,7 @@ def build(params: Any, gains: Mapping[Path, Array]) -> Split:
 
 def read(
     split: Any, kernels: Kernels, shapes: Shapes, made_by: str
-) -> dict[Path, tuple[Array, Array, LinearMap]]:
+) -> dict[Path, tuple[Array, Array, StackedMap]]:
     """Returns each kernel's direction, its gain and its linear map.
 
     Args:

@@ -7,15 +7,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 
 from specjax import errors
-from specjax._core.batch import read_anew
+from specjax._core.batch import separate_cast
+from specjax._core.guards import root
 from specjax._core.vectors import vector_dtype
 from specjax._tree import Path, join
-from specjax.constraints._root import root
-from specjax.linear_maps._conv import Conv
-from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
-from specjax.linear_maps._sharding import Names, shards_of, summed
+from specjax.linear_maps import StackedMap
+from specjax.linear_maps._sharding import Names, summed
 
-Selected: TypeAlias = Mapping[Path, tuple[Any, LinearMap]]
+Selected: TypeAlias = Mapping[Path, tuple[Any, StackedMap]]
 NumberShapes: TypeAlias = tuple[tuple[int, ...], ...]
 
 
@@ -24,27 +23,22 @@ def check_units(kernels: Selected) -> None:
     messages = [
         errors.message(
             join(path) or "kernel",
-            got=f"{linear_map!r}",
+            got=f"{linear_map}",
             need="a Matrix or a Conv, which name the axes of the output units",
             fix="specjax.Matrix(out_axis=...)",
         )
         for path, (_, linear_map) in kernels.items()
-        if not isinstance(linear_map, Matrix | Conv)
+        if linear_map.one.unit_axes is None
     ]
     errors.raise_all(TypeError, messages)
 
 
-def out_axes(linear_map: LinearMap, ndim: int) -> tuple[int, ...]:
+def out_axes(linear_map: StackedMap) -> tuple[int, ...]:
     """Returns the axes of a kernel (or of a stack) along which its output units lie.
 
-    Those of a convolution are its output channels. The map is resolved.
+    Those of a convolution are its output channels.
     """
-    if isinstance(linear_map, Matrix):
-        return as_tuple(linear_map.out_axis)
-    batch = linear_map.batch_axis
-    channels = [axis for axis in range(ndim) if axis not in batch][-2:]
-    transposed = isinstance(linear_map, Conv) and linear_map.transpose_kernel
-    return (channels[0 if transposed else 1],)
+    return linear_map.in_array(linear_map.one.unit_axes or ())
 
 
 def all_number_shapes(kernels: Selected) -> dict[Path, NumberShapes]:
@@ -57,16 +51,14 @@ def all_number_shapes(kernels: Selected) -> dict[Path, NumberShapes]:
     return {path: number_shapes(*one) for path, one in kernels.items()}
 
 
-def number_shapes(kernel: Any, linear_map: LinearMap) -> NumberShapes:
+def number_shapes(kernel: Any, linear_map: StackedMap) -> NumberShapes:
     """Returns the shapes of a number for each unit, and of one for each kernel."""
-    batch = linear_map.batch_axis
-    out = out_axes(linear_map, kernel.ndim)
-    each = tuple(kernel.shape[axis] for axis in batch)
-    return each + tuple(kernel.shape[axis] for axis in out), each
+    each = linear_map.batch_shape
+    return each + tuple(kernel.shape[axis] for axis in out_axes(linear_map)), each
 
 
 def norms(
-    kernel: Inexact[Array, " ..."], linear_map: LinearMap, per_unit: bool
+    kernel: Inexact[Array, " ..."], linear_map: StackedMap, per_unit: bool
 ) -> Real[Array, " ..."]:
     """Returns the norm of each unit, or of each kernel: batch axes first.
 
@@ -74,10 +66,10 @@ def norms(
     derivative at a unit of zeros is zero.
     """
     dtype = vector_dtype(kernel.dtype)
-    wide = read_anew(kernel, jnp.zeros((), dtype)).astype(dtype)
+    wide = separate_cast(kernel, jnp.zeros((), dtype)).astype(dtype)
     kept = linear_map.batch_axis
     if per_unit:
-        kept += out_axes(linear_map, kernel.ndim)
+        kept += out_axes(linear_map)
     gone = tuple(axis for axis in range(kernel.ndim) if axis not in kept)
     squares = jnp.sum((wide * jnp.conj(wide)).real, axis=gone)
     squares = summed(squares, _split_over(linear_map, per_unit))
@@ -85,18 +77,18 @@ def norms(
     return root(jnp.transpose(squares, [order.index(i) for i in range(len(kept))]))
 
 
-def _split_over(linear_map: LinearMap, per_unit: bool) -> Names:
-    shards = shards_of(linear_map.one())
-    return shards.over_x if per_unit else shards.over_x + shards.over_y
+def _split_over(linear_map: StackedMap, per_unit: bool) -> Names:
+    split = linear_map.one.split
+    return split.over_x if per_unit else split.over_x + split.over_y
 
 
 def times(
-    kernel: Inexact[Array, " ..."], numbers: Real[Array, " ..."], linear_map: LinearMap
+    kernel: Inexact[Array, " ..."], numbers: Real[Array, " ..."], linear_map: StackedMap
 ) -> Inexact[Array, " ..."]:
     """Returns the kernel, in its dtype, times a number for each unit or kernel."""
     kept = linear_map.batch_axis
     if numbers.ndim > len(kept):
-        kept += out_axes(linear_map, kernel.ndim)
+        kept += out_axes(linear_map)
     order = sorted(range(len(kept)), key=lambda i: kept[i])
     others = tuple(axis for axis in range(kernel.ndim) if axis not in kept)
     spread = jnp.expand_dims(jnp.transpose(numbers, order), others)

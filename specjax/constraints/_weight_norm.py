@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from specjax._core.guards import usable
 from specjax._options import check_flags
 from specjax._tree import replace_leaves
 from specjax.constraints import _split
 from specjax.constraints._split import Split
 from specjax.constraints._units import all_number_shapes, check_units, norms, times
 from specjax.kernels._rules import Kernels, flax_kernels, select
-from specjax.linear_maps._matrix import LinearMap
+from specjax.linear_maps import StackedMap
 
 
 def wn_init(
@@ -115,8 +116,8 @@ _norms = jax.jit(norms, static_argnums=(1, 2))
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _merged(v: Array, g: Array, linear_map: LinearMap) -> Array:
+def _merged(v: Array, g: Array, linear_map: StackedMap) -> Array:
     norm = norms(v, linear_map, per_unit=g.ndim > len(linear_map.batch_axis))
-    usable = jnp.isfinite(norm) & (norm > 0)
-    scale = g.astype(norm.dtype) / jnp.where(usable, norm, 1)
-    return times(v, jnp.where(usable, scale, 1), linear_map)
+    wanted = usable(norm)
+    scale = g.astype(norm.dtype) / jnp.where(wanted, norm, 1)
+    return times(v, jnp.where(wanted, scale, 1), linear_map)

@@ -12,13 +12,13 @@ from jax import lax
 from jaxtyping import Array
 
 from specjax._core import state as _state
-from specjax._core.batch import over_batch, read_anew
+from specjax._core.batch import over_batch, separate_cast
 from specjax._core.step import power_iteration
 from specjax._tree import join
 from specjax.diagnostics._frobenius import frobenius
 from specjax.kernels._rules import Kernels, flax_kernels, select
-from specjax.linear_maps._matrix import LinearMap
-from specjax.linear_maps._sharding import shards_of, total
+from specjax.linear_maps import ResolvedMap, StackedMap
+from specjax.linear_maps._sharding import total
 
 
 def metrics(
@@ -39,7 +39,7 @@ def metrics(
       values there are, in units of the first. As sigma is at most the norm, this is at
       least the stable rank.
 
-    A linear map that is neither a `Matrix` nor a `Conv` has only the first two. A zero
+    A linear map of your own without `squares` has only the first two. A zero
     kernel has zeros, one that is not finite has NaN; a kernel that is not zero with a
     sigma of zero (the state is blind to it) has an infinite residual and stable rank.
 
@@ -84,7 +84,7 @@ def metrics(
 
 @functools.partial(jax.jit, static_argnames=("linear_map",))
 def _metrics_of_one(
-    kernel: Array, u: Array, u2: Array, *, linear_map: LinearMap
+    kernel: Array, u: Array, u2: Array, *, linear_map: StackedMap
 ) -> dict[str, Array]:
     kernel = lax.stop_gradient(kernel)
     u, _, v, sigma = power_iteration(kernel, u, u2, linear_map, n_steps=0)
@@ -106,9 +106,9 @@ def _metrics_of_one(
 
 @over_batch
 def _error(
-    kernel: Array, u: Array, v: Array, sigma: Array, *, linear_map: LinearMap
+    kernel: Array, u: Array, v: Array, sigma: Array, *, linear_map: ResolvedMap
 ) -> Array:
     """Returns ``|v W - sigma u|``."""
-    product = linear_map.apply(read_anew(kernel, v), v)
+    product = linear_map.apply(separate_cast(kernel, v), v)
     error = jnp.square(jnp.abs(product - sigma.astype(u.dtype) * u))
-    return jnp.sqrt(total(error, shards_of(linear_map).over_y))
+    return jnp.sqrt(total(error, linear_map.split.over_y))

@@ -12,12 +12,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from specjax import bounds
-from specjax._core.kernel import init_one
+from specjax._core.kernel import init
 from specjax.bounds._lower import proved, scaled_to_one
 from specjax.diagnostics._frobenius import frobenius
 from specjax.errors import TooLargeError
-from specjax.linear_maps._conv import Conv
-from specjax.linear_maps._matrix import LinearMap, Matrix
+from specjax.linear_maps import StackedMap
 
 # A Gram iteration has no SVD to wait for: it may take the memory of so many matrices.
 _GRAM_MATRICES = 8
@@ -34,7 +33,8 @@ class Row(NamedTuple):
         finite: whether every entry is a number.
         lower: what the norm is at least.
         exact: the norm, up to rounding; None if its matrix would be too large.
-        upper: what the norm is at most; None for a linear map of your own.
+        upper: what the norm is at most; None for a linear map of your own whose matrix
+            would be too large.
         spectrum: all singular values, (*batch, r), descending; None as `exact`.
         stable_rank: sum of the squared singular values over the square of the first;
             without `exact` computed with `lower`, and at least the stable rank.
@@ -45,7 +45,7 @@ class Row(NamedTuple):
     path: str
     shape: tuple[int, ...]
     dtype: str
-    linear_map: LinearMap
+    linear_map: StackedMap
     finite: Bool[np.ndarray, " *batch"]
     lower: bounds.Norm
     exact: bounds.Norm | None
@@ -55,7 +55,7 @@ class Row(NamedTuple):
     condition_number: Float[np.ndarray, " *batch"] | None
 
 
-def make_row(path: str, leaf: Any, linear_map: LinearMap, max_bytes: int) -> Row:
+def make_row(path: str, leaf: Any, linear_map: StackedMap, max_bytes: int) -> Row:
     """Measures a kernel; see `Row`, and `specjax.report` for `max_bytes`."""
     if leaf.dtype.itemsize > 4 * (1 + np.iscomplexobj(leaf)):
         # A float64 kernel of numpy's: its float32 would have other bounds.
@@ -64,14 +64,10 @@ def make_row(path: str, leaf: Any, linear_map: LinearMap, max_bytes: int) -> Row
     return _make_row(path, jnp.asarray(leaf), linear_map, max_bytes)
 
 
-def _make_row(path: str, kernel: Array, linear_map: LinearMap, max_bytes: int) -> Row:
-    known = isinstance(linear_map, Matrix | Conv)
-    exact, spectrum, upper = None, None, None
-    if known:
-        exact, spectrum = _exact(kernel, linear_map, max_bytes)
-        upper = _upper(kernel, linear_map, max_bytes)
-    within = tuple(a for a in range(kernel.ndim) if a not in linear_map.batch_axis)
-    finite = np.asarray(jnp.all(jnp.isfinite(kernel), axis=within))
+def _make_row(path: str, kernel: Array, linear_map: StackedMap, max_bytes: int) -> Row:
+    exact, spectrum = _exact(kernel, linear_map, max_bytes)
+    upper = _upper(kernel, linear_map, max_bytes)
+    finite = np.asarray(jnp.all(jnp.isfinite(kernel), axis=linear_map.kernel_axes))
     lower = _lower(kernel, linear_map, finite)
     row = Row(
         path=path,
@@ -88,44 +84,47 @@ def _make_row(path: str, kernel: Array, linear_map: LinearMap, max_bytes: int) -
     )
     if spectrum is not None:
         return _with_spectrum(row, np.asarray(spectrum))
-    if not known:
-        return row
     size = _frobenius(kernel, linear_map=linear_map)
+    if size is None:
+        return row
     norm = row.exact or row.lower
     return row._replace(stable_rank=_stable_rank(size, norm.value))
 
 
 def _exact(
-    kernel: Array, linear_map: LinearMap, max_bytes: int
+    kernel: Array, linear_map: StackedMap, max_bytes: int
 ) -> tuple[bounds.Norm | None, Array | None]:
     """Returns the norm and all singular values, as far as their matrices are small."""
     spectrum = exact = None
     with suppress(TooLargeError):
         spectrum = bounds.singular_values(kernel, linear_map, max_bytes=max_bytes)
-    if spectrum is not None and isinstance(linear_map, Matrix):
+    if spectrum is not None and linear_map.one.circular is None:
         # By one SVD, where it can be large.
-        return bounds.Norm(spectrum[..., 0], "exact", "matrix", "SVD"), spectrum
+        method = "SVD" if linear_map.one.of == "matrix" else "dense SVD"
+        norm = bounds.Norm(spectrum[..., 0], "exact", linear_map.one.of, method)
+        return norm, spectrum
     with suppress(TooLargeError):
         exact = bounds.exact(kernel, linear_map, max_bytes=max_bytes)
     return exact, spectrum
 
 
-def _upper(kernel: Array, linear_map: LinearMap, max_bytes: int) -> bounds.Norm:
+def _upper(kernel: Array, linear_map: StackedMap, max_bytes: int) -> bounds.Norm | None:
     """Returns the bound of the Gram iteration, or else one that needs no memory."""
     try:
         return bounds.upper(kernel, linear_map, max_bytes=_GRAM_MATRICES * max_bytes)
     except TooLargeError:
+        if linear_map.one.matrix_axes is None and linear_map.one.circular is None:
+            return None  # its matrix would have to be written out
         no_limit = 2**62
         return bounds.upper(kernel, linear_map, method="frobenius", max_bytes=no_limit)
 
 
-def _lower(kernel: Array, linear_map: LinearMap, finite: np.ndarray) -> bounds.Norm:
+def _lower(kernel: Array, linear_map: StackedMap, finite: np.ndarray) -> bounds.Norm:
     """Returns `bounds.lower`, of the u that `sn_init` has a compiled program for."""
     near_one = scaled_to_one(kernel, linear_map)
-    u = init_one(near_one, None, linear_map=linear_map).u
+    u = init(near_one, None, linear_map=linear_map).u
     value = np.where(finite, proved(kernel, u, linear_map), np.nan)
-    of = "operator" if isinstance(linear_map, Conv) else "matrix"
-    return bounds.Norm(value, "lower", of, "Golub-Kahan")
+    return bounds.Norm(value, "lower", linear_map.one.of, "Golub-Kahan")
 
 
 def _between(lower: bounds.Norm, exact: bounds.Norm, upper: bounds.Norm) -> bounds.Norm:

@@ -11,8 +11,6 @@ import numpy as np
 
 from specjax.diagnostics._row import Row
 from specjax.errors import needs_extra
-from specjax.linear_maps._conv import Conv
-from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
 
 # A stack of more slices than that is one line, from the smallest number to the largest.
 _MAX_SLICES = 8
@@ -113,7 +111,7 @@ def _grid(rows: Sequence[Row]) -> Any:
 def _lines(row: Row) -> Iterator[list[str]]:
     """Yields the cells of a kernel: one line per slice of a stack, if they are few."""
     shape = _times(row.shape) + (f" {row.dtype}" if row.dtype != "float32" else "")
-    what = [shape, describe_map(row.linear_map, row.shape)]
+    what = [shape, row.linear_map.one.name]
     slices = list(np.ndindex(row.finite.shape))
     finite = [index for index in slices if row.finite[index]]
     if len(slices) > _MAX_SLICES:
@@ -160,45 +158,20 @@ def _number(value: float, rounding: str) -> str:
     return f"{short:f}" if plain else f"{short:.{_DIGITS - 1}e}"
 
 
-def describe_map(linear_map: LinearMap, shape: tuple[int, ...]) -> str:
-    """Returns what a kernel of that shape is read as, in a few words.
-
-    Example:
-        >>> describe_map(Matrix().resolve((3, 3, 2, 8)), (3, 3, 2, 8))
-        'matrix 18x8'
-        >>> describe_map(Conv((32, 32), window_strides=2), (3, 3, 2, 8))
-        'convolution of 32x32, strides 2'
-    """
-    match linear_map:
-        case Matrix():
-            sides = (linear_map.in_axis, linear_map.out_axis)
-            sizes = (math.prod(shape[a] for a in as_tuple(side)) for side in sides)
-            return f"matrix {_times(sizes)}"
-        case Conv():
-            kind = "transposed convolution" if linear_map.transposed else "convolution"
-            words = [f"{kind} of {_times(linear_map.input_shape)}"]
-            strides = set(as_tuple(linear_map.window_strides))
-            if strides != {1}:
-                words.append(f"strides {_times(sorted(strides))}")
-            return ", ".join(words)
-        case _:
-            return type(linear_map).__name__
-
-
 def _notes(rows: Sequence[Row], undecided: Mapping[str, str]) -> Iterator[str]:
     """Yields what the numbers mean, as far as they occur, a line each."""
-    maps = {type(row.linear_map) for row in rows}
+    maps = [row.linear_map.one for row in rows]
     if rows:
         yield (
             "lower, exact, upper: the spectral norm (the largest singular value) is at "
             f"least, is, is at most this number; found by {_methods(rows)}."
         )
-    if Matrix in maps:
+    if any(one.of == "matrix" for one in maps):
         yield (
             "matrix: the kernel as a matrix, inputs x outputs. For a convolution that "
             "is not its own norm, which is larger by up to the root of the window size."
         )
-    if Conv in maps:
+    if any(one.circular is not None for one in maps):
         yield "convolution: the operator on images of that size."
     if rows:
         yield (

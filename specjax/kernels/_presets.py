@@ -10,7 +10,7 @@ import jax
 
 from specjax._tree import Path, join, names_of
 from specjax.kernels._rules import Rule, undecided
-from specjax.linear_maps._matrix import LinearMap, Matrix
+from specjax.linear_maps import LinearMap, Matrix
 
 
 def haiku_kernels(path: Path, leaf: Any) -> LinearMap | None:

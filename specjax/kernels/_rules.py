@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from specjax import errors
 from specjax._tree import Path, join, named_leaves
+from specjax.linear_maps import LinearMap, Matrix, StackedMap, resolve
 from specjax.linear_maps._check_spec import check_spec
-from specjax.linear_maps._matrix import LinearMap, Matrix
 
 Rule: TypeAlias = Callable[[Path, Any], LinearMap | None]
 Kernels: TypeAlias = Rule | Mapping[str, LinearMap | Rule | None]
@@ -102,7 +102,7 @@ def undecided(path: Path, leaf: Any) -> errors.UndecidedKernelError:
     return errors.UndecidedKernelError(message)
 
 
-def select(params: Any, kernels: Kernels) -> dict[Path, tuple[Any, LinearMap]]:
+def select(params: Any, kernels: Kernels) -> dict[Path, tuple[Any, StackedMap]]:
     """Returns each kernel of the tree with its linear map, resolved for its shape.
 
     Raises:
@@ -119,7 +119,7 @@ def select(params: Any, kernels: Kernels) -> dict[Path, tuple[Any, LinearMap]]:
 
 def sort_out(
     params: Any, kernels: Kernels
-) -> tuple[dict[Path, tuple[Any, LinearMap]], dict[Path, ValueError | TypeError]]:
+) -> tuple[dict[Path, tuple[Any, StackedMap]], dict[Path, ValueError | TypeError]]:
     """Returns the kernels as `select` does, and what is to be said of the others.
 
     Raises:
@@ -191,7 +191,7 @@ def _compile(pattern: Any) -> re.Pattern[str]:
         raise ValueError(message) from None
 
 
-def _resolve(path: Path, leaf: Any, linear_map: Any) -> LinearMap:
+def _resolve(path: Path, leaf: Any, linear_map: Any) -> StackedMap:
     if isinstance(linear_map, type) or not isinstance(linear_map, LinearMap):
         got, need = repr(linear_map), "a linear map or None from the rule"
         fix = "specjax.Matrix()"
@@ -199,7 +199,7 @@ def _resolve(path: Path, leaf: Any, linear_map: Any) -> LinearMap:
         got, need = errors.describe(leaf), "a kernel of floating or complex numbers"
         fix = f"kernels={{r'{re.escape(join(path))}': None, ...}}"
     else:
-        resolved = linear_map.resolve(tuple(leaf.shape), join(path))
+        resolved = resolve(linear_map, leaf.shape, join(path))
         if isinstance(leaf, jax.Array):
             check_spec(join(path), leaf, resolved)
         return resolved

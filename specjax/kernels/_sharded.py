@@ -4,19 +4,17 @@
 stands for all below it, as in the in_specs of `jax.shard_map`.
 """
 
-import dataclasses
 from typing import Any
 
 import jax
 from jax.sharding import PartitionSpec
 
 from specjax import errors
-from specjax._core import state as _state
-from specjax._core.state import State
+from specjax._core.state import KernelState, State, build
 from specjax._tree import Path, join, named_leaves
 from specjax.kernels._rules import Kernels, Rule, as_rule, flax_kernels, select
-from specjax.linear_maps._conv import Conv
-from specjax.linear_maps._matrix import LinearMap, Matrix, as_tuple
+from specjax.linear_maps import LinearMap, resolve
+from specjax.linear_maps._resolved import with_spec
 
 
 def shard_map_kernels(specs: Any, kernels: Kernels = flax_kernels) -> Rule:
@@ -47,13 +45,13 @@ def shard_map_kernels(specs: Any, kernels: Kernels = flax_kernels) -> Rule:
     """
     rule, found = as_rule(kernels), named_leaves(specs)
 
-    def with_spec(path: Path, leaf: Any) -> LinearMap | None:
+    def split(path: Path, leaf: Any) -> LinearMap | None:
         linear_map = rule(path, leaf)
         if linear_map is None:
             return None
-        return _with_spec(linear_map, _spec_of(path, found), path)
+        return with_spec(linear_map, _spec_of(path, found), join(path))
 
-    return with_spec
+    return split
 
 
 def state_specs(params: Any, specs: Any, *, kernels: Kernels = flax_kernels) -> State:
@@ -78,15 +76,14 @@ def state_specs(params: Any, specs: Any, *, kernels: Kernels = flax_kernels) -> 
         ('model',)
     """
     shapes = jax.eval_shape(lambda tree: tree, params)
-    found, carried = named_leaves(specs), {}
+    found, states = named_leaves(specs), {}
     for path, (kernel, linear_map) in select(shapes, kernels).items():
-        placed = _with_spec(linear_map, _spec_of(path, found), path)
-        ndim = _state.expected(kernel, linear_map).u.ndim
-        split = [names or None for names in _state.split_axes(placed, ndim)]
-        n_batch = len(as_tuple(linear_map.batch_axis))
-        u, sigma = PartitionSpec(*split), PartitionSpec(*split[:n_batch])
-        carried[path] = _state.Carried(u, u, sigma)
-    return _state.build(carried)
+        split = with_spec(linear_map.said, _spec_of(path, found), join(path))
+        names = [name or None for name in resolve(split, kernel.shape).out_split]
+        u = PartitionSpec(*names)
+        sigma = PartitionSpec(*names[: len(linear_map.batch_axis)])
+        states[path] = KernelState(u, u, sigma)
+    return build(states)
 
 
 def _spec_of(path: Path, specs: dict[Path, Any]) -> PartitionSpec:
@@ -101,17 +98,3 @@ def _spec_of(path: Path, specs: dict[Path, Any]) -> PartitionSpec:
         fix="specs: the in_specs of the params",
     )
     raise ValueError(message)
-
-
-def _with_spec(linear_map: LinearMap, spec: PartitionSpec, path: Path) -> LinearMap:
-    if isinstance(linear_map, Matrix | Conv):
-        return dataclasses.replace(linear_map, spec=spec)
-    if any(entry is not None for entry in spec):
-        message = errors.message(
-            join(path),
-            got=f"{spec} for {linear_map!r}",
-            need="a Matrix or a Conv, which know how to add up what the devices have",
-            fix="a whole kernel on each device, or specjax.Matrix()",
-        )
-        raise TypeError(message)
-    return linear_map

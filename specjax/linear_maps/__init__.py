@@ -1,1 +1,14 @@
-"""What a kernel does to an input: `Matrix`, `Conv`, and maps of a user's own."""
+"""What a kernel does to an input: the one place that knows `Matrix` from `Conv`.
+
+A map is said without a shape (`LinearMap`) and resolved once for the array that it is
+of: `StackedMap` is how kernels are stacked in it, `ResolvedMap` the map of one kernel.
+"""
+
+from specjax.linear_maps._conv import Conv as Conv
+from specjax.linear_maps._matrix import Matrix as Matrix
+from specjax.linear_maps._resolved import LinearMap as LinearMap
+from specjax.linear_maps._resolved import ResolvedMap as ResolvedMap
+from specjax.linear_maps._resolved import StackedMap as StackedMap
+from specjax.linear_maps._resolved import resolve as resolve
+
+__all__ = ["Conv", "LinearMap", "Matrix", "ResolvedMap", "StackedMap", "resolve"]

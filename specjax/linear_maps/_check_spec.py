@@ -13,7 +13,8 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
 from specjax import errors
-from specjax.linear_maps._sharding import Names, names_on_axis, shards_of, varying_axes
+from specjax.linear_maps._resolved import StackedMap
+from specjax.linear_maps._sharding import names_on_axis, varying_axes
 
 
 def check_spec_kind(where: str, spec: Any) -> None:
@@ -44,14 +45,14 @@ def _wrong_spec(where: str, spec: Any, need: str) -> str:
     return errors.message(f"{where}(spec=...)", got=repr(spec), need=need, fix=fix)
 
 
-def check_spec(where: str, kernel: Array, linear_map: Any) -> None:
+def check_spec(where: str, kernel: Array, linear_map: StackedMap) -> None:
     """Raises a ValueError where `shard_map` and the map's `spec` do not agree.
 
     Each mesh axis along which the kernel differs has to be in the spec, and no other.
     Where jax does not tell how it differs (``check_vma=False``, `pmap`), only names
     that do not exist are an error.
     """
-    varies, spec = varying_axes(kernel), getattr(linear_map, "spec", None)
+    varies, spec = varying_axes(kernel), linear_map.spec
     named = {name for axis in range(kernel.ndim) for name in names_on_axis(spec, axis)}
     for name in sorted(named):
         if _can_tell(where, spec, name) and name not in varies:
@@ -63,18 +64,18 @@ def check_spec(where: str, kernel: Array, linear_map: Any) -> None:
 
 
 def check_places(
-    kernel: Array, linear_map: Any, batch: Names, vectors: Iterable[tuple[str, Array]]
+    kernel: Array, linear_map: StackedMap, vectors: Iterable[tuple[str, Array]]
 ) -> None:
     """Raises a ValueError for a vector that is split otherwise than its side is.
 
     Args:
         kernel: what `check_spec` has passed.
-        linear_map: of one kernel of the stack.
-        batch: the mesh axes over which the stack is split.
+        linear_map: of the kernel.
         vectors: by name: u, u2, v or sigma.
     """
-    shards = shards_of(linear_map)
-    own = {"u": shards.over_y, "u2": shards.over_y, "v": shards.over_x}
+    split = linear_map.one.split
+    batch = [name for names in linear_map.batch_split for name in names]
+    own = {"u": split.over_y, "u2": split.over_y, "v": split.over_x}
     for name, vector in vectors:
         allowed = {*batch, *own.get(name, ())}
         wrong = varying_axes(vector) - allowed
@@ -106,14 +107,16 @@ def _can_tell(where: str, spec: Any, name: str) -> bool:
         raise ValueError(message) from None
 
 
-def _unknown(where: str, kernel: Array, linear_map: Any, axes: frozenset[str]) -> str:
-    spec = getattr(linear_map, "spec", None)
+def _unknown(
+    where: str, kernel: Array, linear_map: StackedMap, axes: frozenset[str]
+) -> str:
+    spec = linear_map.spec
     given = "" if spec is None else f" with spec={spec}"
     fix = (
         "kernels=specjax.shard_map_kernels(in_specs of the params); a kernel of its "
         "own keeps its axis of the stack: Matrix(batch_axis=0), spec=P('data')"
     )
-    if not hasattr(linear_map, "spec"):
+    if not hasattr(linear_map.said, "spec"):
         fix = "specjax.Matrix or specjax.Conv, which take a spec"
     return errors.message(
         where,

@@ -6,27 +6,36 @@ the convolution, by jax: stride, dilation, groups and padding come with it.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+import numpy as np
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Inexact, Real
 
 from specjax import errors
 from specjax.linear_maps._check_spec import check_spec_kind
+from specjax.linear_maps._circular import Axis, containing
 from specjax.linear_maps._conv_geometry import (
+    Geometry,
     Padding,
-    check_words,
+    geometry_of,
     ints,
     one_line,
     padding_of,
-    spread,
-    spread_padding,
 )
-from specjax.linear_maps._matrix import Axes, as_tuple, without_axes
+from specjax.linear_maps._convolve import convolve
+from specjax.linear_maps._resolved import (
+    Axes,
+    ResolvedMap,
+    Shape,
+    StackedMap,
+    Unresolved,
+    as_tuple,
+)
 from specjax.linear_maps._sharding import (
     Names,
     Shards,
@@ -34,11 +43,14 @@ from specjax.linear_maps._sharding import (
     names_on_axis,
     summed,
     varying_like,
+    without_axes,
 )
+from specjax.linear_maps._tap_counts import squares_in_operator
+from specjax.linear_maps._written_out import written_out
 
 
 @dataclasses.dataclass(frozen=True)
-class Conv:
+class Conv(Unresolved):
     """Reads a kernel as a convolution of images of one size: ``y = x W``.
 
     x is one image, (spatial axes, in channels), and y what the convolution makes of it:
@@ -91,11 +103,11 @@ class Conv:
         object.__setattr__(self, "padding", padding_of(self.padding))
         check_spec_kind("Conv", self.spec)
 
-    def resolve(self, shape: tuple[int, ...], where: str = "kernel") -> "Conv":
+    def resolve(self, shape: Shape, where: str = "kernel") -> StackedMap:
         """Returns the map with every word spelled out for each spatial axis.
 
         Args:
-            shape: the kernel's.
+            shape: the kernel's, or a stack's.
             where: what the message of an error begins with, the kernel's path.
 
         Raises:
@@ -108,26 +120,20 @@ class Conv:
         if any(not -len(shape) <= axis < len(shape) for axis in batch):
             need = f"a batch_axis from {-len(shape)} to {len(shape) - 1}"
             raise ValueError(self._message(shape, where, need))
+        batch = tuple(sorted(axis % len(shape) for axis in batch))
+        one_shape = tuple(n for axis, n in enumerate(shape) if axis not in batch)
         try:
-            whole = dataclasses.replace(
-                self,
-                window_strides=spread(self.window_strides, n_spatial),
-                lhs_dilation=spread(self.lhs_dilation, n_spatial),
-                rhs_dilation=spread(self.rhs_dilation, n_spatial),
-                padding=spread_padding(self.padding, n_spatial),
-                batch_axis=tuple(sorted(axis % len(shape) for axis in batch)),
-            )
-            check_words(whole)
-            _check_split(whole, len(shape))
-            _, out_shape = whole.one().sides(whole._one_shape(shape))
+            geometry = geometry_of(self)
+            split = _split_of(geometry, self.spec, batch, len(shape))
+            one = resolved_conv(one_shape, geometry, split)
         except (ValueError, TypeError) as error:
             raise ValueError(self._message(shape, where, one_line(error))) from error
-        if min(out_shape) < 1:
-            need = f"an input that fills the window, not an output of {out_shape}"
+        if min(one.out_shape) < 1:
+            need = f"an input that fills the window, not an output of {one.out_shape}"
             raise ValueError(self._message(shape, where, need))
-        return whole
+        return StackedMap(one, tuple(shape), batch, self.spec, said=self)
 
-    def _message(self, shape: tuple[int, ...], where: str, need: str) -> str:
+    def _message(self, shape: Shape, where: str, need: str) -> str:
         return errors.message(
             where,
             got=f"{self} for a kernel of shape {shape}",
@@ -136,59 +142,59 @@ class Conv:
             "input, or specjax.Matrix() for the norm of the reshaped kernel",
         )
 
-    def _one_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        batch = as_tuple(self.batch_axis)
-        return tuple(size for axis, size in enumerate(shape) if axis not in batch)
 
-    def one(self) -> "Conv":
-        """Returns the map of one slice of the stack."""
-        spec = without_axes(self.spec, as_tuple(self.batch_axis))
-        return dataclasses.replace(self, batch_axis=(), spec=spec)
+def resolved_conv(
+    shape: Shape, geometry: Geometry, split: Shards = Shards()
+) -> "ResolvedConv":
+    """Returns the map of one kernel of that shape."""
+    n_in = shape[geometry.in_channel_axis] * geometry.feature_group_count
+    in_shape = (*geometry.input_shape, n_in)
+    out = jax.eval_shape(
+        lambda kernel, image: convolve(kernel, image, geometry),
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+        jax.ShapeDtypeStruct(in_shape, jnp.float32),
+    )
+    return ResolvedConv(
+        shape=shape,
+        in_shape=in_shape,
+        out_shape=out.shape,
+        split=split,
+        geometry=geometry,
+    )
 
-    def shards(self) -> Shards:
-        """Returns how `spec` splits the channels; `self` is of one kernel."""
-        n_spatial = len(self.input_shape)
-        channels = [names_on_axis(self.spec, n_spatial + axis) for axis in (0, 1)]
-        x, y = channels[::-1] if self.transpose_kernel else channels
-        pixels: tuple[Names, ...] = ((),) * n_spatial
-        return Shards((*pixels, x), (*pixels, y))
 
-    def sides(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Returns the shapes of one input image and of its output."""
-        n_in = shape[-1] if self.transpose_kernel else shape[-2]
-        in_shape = (*self.input_shape, n_in * self.feature_group_count)
-        image = jax.ShapeDtypeStruct(in_shape, jnp.float32)
-        kernel = jax.ShapeDtypeStruct(shape, jnp.float32)
-        return in_shape, jax.eval_shape(self._convolve, kernel, image).shape
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResolvedConv(ResolvedMap):
+    """`Conv`, made for the shape of one kernel."""
+
+    geometry: Geometry
 
     def apply(
         self, kernel: Inexact[Array, " ..."], x: Inexact[Array, " *in"]
     ) -> Inexact[Array, " *out"]:
         """Returns the convolution of one image, in x's dtype (float32 at least)."""
-        convolve = self._placed(
-            self._convolve, kernel, 0 if self.transpose_kernel else 1
-        )
-        return summed(convolve(kernel, x), self.shards().over_x)
+        product = self._placed(self._convolve, kernel, self.geometry.out_channel_axis)
+        return summed(product(kernel, x), self.split.over_x)
 
     def adjoint(
         self, kernel: Inexact[Array, " ..."], y: Inexact[Array, " *out"]
     ) -> Inexact[Array, " *in"]:
         """Returns the adjoint of the convolution at y."""
-        transpose = self._placed(
-            self._transpose, kernel, 1 if self.transpose_kernel else 0
-        )
-        return summed(transpose(kernel, y), self.shards().over_y)
+        product = self._placed(self._transpose, kernel, self.geometry.in_channel_axis)
+        return summed(product(kernel, y), self.split.over_y)
+
+    def _convolve(self, kernel: Array, x: Array) -> Array:
+        return convolve(kernel, x, self.geometry)
 
     def _transpose(self, kernel: Array, y: Array) -> Array:
-        in_shape, _ = self.sides(kernel.shape)
         # It varies as y does. Else jax adds up here what the devices have, and again
         # above.
-        image = varying_like(varying_like(jnp.zeros(in_shape, y.dtype), kernel), y)
-        _, transpose = jax.vjp(lambda x: self._convolve(jnp.conj(kernel), x), image)
+        zero = varying_like(varying_like(jnp.zeros(self.in_shape, y.dtype), kernel), y)
+        _, transpose = jax.vjp(lambda x: self._convolve(jnp.conj(kernel), x), zero)
         return transpose(varying_like(y, kernel))[0]
 
     def _placed(
-        self, product: Callable[[Array, Array], Array], kernel: Array, channel: int
+        self, product: Callable[[Array, Array], Array], kernel: Array, channel_axis: int
     ) -> Callable[[Array, Array], Array]:
         """Returns the product as one that explicit meshes allow, its channels placed.
 
@@ -197,93 +203,100 @@ class Conv:
         """
         if not explicit_axes(kernel):
             return product
-        n_spatial = len(self.input_shape)
-        names = jax.typeof(kernel).sharding.spec[n_spatial + channel]
-        spec = PartitionSpec(*(None,) * n_spatial, names)
+        names = jax.typeof(kernel).sharding.spec[channel_axis]
+        spec = PartitionSpec(*(None,) * self.geometry.n_spatial, names)
         placed: Any = jax.sharding.auto_axes(
             product, axes=explicit_axes(kernel), out_sharding=spec
         )
         return placed
 
-    def _convolve(self, kernel: Array, x: Array) -> Array:
-        kernel, images = kernel.astype(x.dtype), x[None]
-        convolve = self._transposed if self.transposed else self._direct
-        return convolve(kernel, images)[0]
+    def dense(self, kernel: Inexact[Array, " ..."]) -> Inexact[Array, "n_in n_out"]:
+        """Returns the operator's matrix, inputs by outputs."""
+        if self.is_copied:
+            return written_out(kernel, self.geometry)
+        return super().dense(kernel)
 
-    def _direct(self, kernel: Array, images: Array) -> Array:
-        n_spatial = len(self.input_shape)
-        dilation = spread(self.rhs_dilation, n_spatial)
-        reach = [
-            (size - 1) * d
-            for size, d in zip(kernel.shape[:n_spatial], dilation, strict=True)
-        ]
-        padding = spread_padding(self.padding, n_spatial)
-        if padding in ("CIRCULAR", "REFLECT", "CAUSAL"):
-            # As in Flax.
-            causal = padding == "CAUSAL"
-            ends = [(r, 0) if causal else (r // 2, (r + 1) // 2) for r in reach]
-            mode = {"CIRCULAR": "wrap", "REFLECT": "reflect", "CAUSAL": "constant"}
-            pads = [(0, 0), *ends, (0, 0)]
-            images, padding = jnp.pad(images, pads, mode=mode[padding]), "VALID"
-        return lax.conv_general_dilated(
-            images,
-            kernel,
-            window_strides=spread(self.window_strides, n_spatial),
-            padding=padding,
-            lhs_dilation=spread(self.lhs_dilation, n_spatial),
-            rhs_dilation=dilation,
-            dimension_numbers=_channels_last(n_spatial),
-            feature_group_count=self.feature_group_count,
-            precision=lax.Precision.HIGHEST,
-        )
+    @property
+    def is_copied(self) -> bool:
+        """Whether two pixels meet in one place of the window at most."""
+        return self.geometry.pads_zeros
 
-    def _transposed(self, kernel: Array, images: Array) -> Array:
-        n_spatial = len(self.input_shape)
-        strides = spread(self.window_strides, n_spatial)
-        padding = spread_padding(self.padding, n_spatial)
-        result = lax.conv_transpose(
-            images,
-            kernel,
-            strides,
-            "VALID" if padding == "CIRCULAR" else padding,
-            rhs_dilation=spread(self.rhs_dilation, n_spatial),
-            dimension_numbers=_channels_last(n_spatial),
-            transpose_kernel=self.transpose_kernel,
-            precision=lax.Precision.HIGHEST,
-        )
-        if padding != "CIRCULAR":
-            return result
-        for axis, (size, stride) in enumerate(
-            zip(self.input_shape, strides, strict=True), start=1
-        ):
-            result = _wrapped(result, axis, size * stride, self.transpose_kernel)
-        return result
+    @property
+    def name(self) -> str:
+        """The size that it is of.
 
+        Example:
+            >>> Conv((32, 32), window_strides=2).resolve((3, 3, 2, 8)).one.name
+            'convolution of 32x32, strides 2'
+        """
+        kind = "transposed convolution" if self.geometry.transposed else "convolution"
+        words = [f"{kind} of {_times(self.geometry.input_shape)}"]
+        strides = set(self.geometry.window_strides)
+        if strides != {1}:
+            words.append(f"strides {_times(sorted(strides))}")
+        return ", ".join(words)
 
-def _wrapped(result: Array, axis: int, period: int, odd_at_end: bool) -> Array:
-    """Returns the sum of an axis' periods, as Flax's ConvTranspose aligns them."""
-    missing = -(result.shape[axis] - period) % (2 * period)
-    less, more = missing // 2, (missing + 1) // 2
-    ends = [(0, 0)] * result.ndim
-    ends[axis] = (less, more) if odd_at_end else (more, less)
-    result = jnp.pad(result, ends)
-    before, after = result.shape[:axis], result.shape[axis + 1 :]
-    return result.reshape(*before, -1, period, *after).sum(axis)
+    @property
+    def unit_axes(self) -> Shape:
+        """The output channels."""
+        return (self.geometry.out_channel_axis,)
+
+    @property
+    def circular(self) -> tuple[Axis, ...]:
+        """The circular convolution that contains this one."""
+        return containing(self.geometry, self.shape)
+
+    def taps(
+        self, kernel: Inexact[Array, " ..."]
+    ) -> Inexact[Array, "groups taps n_in n_out"]:
+        """Returns the kernel with its window as one axis and its groups in front.
+
+        A kernel that is flipped keeps its order: frequencies w and -w change places.
+        """
+        *window, n_in, n_out = kernel.shape
+        groups = self.geometry.feature_group_count
+        apart = kernel.reshape(math.prod(window), n_in, groups, n_out // groups)
+        taps = jnp.moveaxis(apart, 2, 0)
+        return jnp.swapaxes(taps, 2, 3) if self.geometry.transpose_kernel else taps
+
+    def squares(self, kernel: Inexact[Array, " ..."]) -> Real[Array, " ..."]:
+        """Returns the square of each entry, times how often it is in the operator."""
+        return squares_in_operator(kernel, self.geometry)
+
+    def pieces(self, n: int) -> tuple[np.ndarray, int, int]:
+        """Returns the channels in pieces: an output sees a window of each."""
+        n_channels = self.in_shape[-1]
+        length = -(-n_channels // max(1, min(n, n_channels)))
+        places = np.arange(n_channels) // length
+        window = math.prod(self.shape[: self.geometry.n_spatial])
+        seen = min(length, self.shape[self.geometry.in_channel_axis])
+        return places, -(-n_channels // length), window * seen
 
 
-def _channels_last(n_spatial: int) -> lax.ConvDimensionNumbers:
-    image = (0, n_spatial + 1, *range(1, n_spatial + 1))
-    kernel = (n_spatial + 1, n_spatial, *range(n_spatial))
-    return lax.ConvDimensionNumbers(image, kernel, image)
+def _split_of(
+    geometry: Geometry, spec: PartitionSpec | None, batch: Shape, ndim: int
+) -> Shards:
+    """Returns how a spec splits the channels.
 
-
-def _check_split(conv: Conv, ndim: int) -> None:
-    """Raises a ValueError for a spec that splits what is not a channel."""
-    if conv.spec is not None and len(conv.spec) > ndim:
+    Raises:
+        ValueError: for one that splits what is not a channel.
+    """
+    if spec is None:
+        return Shards()
+    if len(spec) > ndim:
         raise ValueError(f"a spec of at most {ndim} axes")
-    one = conv.one()
-    window = (names_on_axis(one.spec, axis) for axis in range(len(one.input_shape)))
-    if any(window):
+    own = without_axes(spec, batch)
+    window: tuple[Names, ...] = ((),) * geometry.n_spatial
+    if any(names_on_axis(own, axis) for axis in range(geometry.n_spatial)):
         raise ValueError("a spec that splits channels, not the window")
-    if conv.feature_group_count > 1 and one.shards().over_x + one.shards().over_y:
+    split = Shards(
+        (*window, names_on_axis(own, geometry.in_channel_axis)),
+        (*window, names_on_axis(own, geometry.out_channel_axis)),
+    )
+    if geometry.feature_group_count > 1 and split.over_x + split.over_y:
         raise ValueError("no groups in a convolution whose channels are split by hand")
+    return split
+
+
+def _times(sizes: Any) -> str:
+    return "x".join(map(str, sizes))

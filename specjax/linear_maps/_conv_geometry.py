@@ -1,25 +1,80 @@
-"""The words of a convolution: what may be said, and one number for each axis.
+"""The geometry of a convolution: what may be said, and one number for each axis.
 
 The words are those of `jax.lax.conv_general_dilated`.
 """
 
+import dataclasses
 import operator
 from typing import Any, TypeAlias
 
 from specjax import errors
-from specjax.linear_maps._matrix import as_tuple
 
 Padding: TypeAlias = str | int | tuple[int | tuple[int, int], ...]
 _NAMED = ("SAME", "VALID", "CIRCULAR", "REFLECT", "CAUSAL")
 
 
-def check_words(conv: Any) -> None:
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """What `Conv` says, spelled out for each spatial axis."""
+
+    input_shape: tuple[int, ...]
+    window_strides: tuple[int, ...]
+    padding: Any
+    lhs_dilation: tuple[int, ...]
+    rhs_dilation: tuple[int, ...]
+    feature_group_count: int = 1
+    transposed: bool = False
+    transpose_kernel: bool = False
+
+    @property
+    def n_spatial(self) -> int:
+        """The number of spatial axes."""
+        return len(self.input_shape)
+
+    @property
+    def pads_zeros(self) -> bool:
+        """Whether what surrounds the image is zero."""
+        return self.padding not in ("CIRCULAR", "REFLECT")
+
+    @property
+    def in_channel_axis(self) -> int:
+        """The axis of the input channels in one kernel."""
+        return self.n_spatial + self.transpose_kernel
+
+    @property
+    def out_channel_axis(self) -> int:
+        """The axis of the output channels in one kernel."""
+        return self.n_spatial + 1 - self.transpose_kernel
+
+
+def geometry_of(conv: Any) -> Geometry:
+    """Returns what a `Conv` says for each spatial axis.
+
+    Raises:
+        ValueError: for words that do not go together, or do not fit the axes.
+    """
+    n_spatial = len(conv.input_shape)
+    geometry = Geometry(
+        input_shape=conv.input_shape,
+        window_strides=spread(conv.window_strides, n_spatial),
+        padding=spread_padding(conv.padding, n_spatial),
+        lhs_dilation=spread(conv.lhs_dilation, n_spatial),
+        rhs_dilation=spread(conv.rhs_dilation, n_spatial),
+        feature_group_count=conv.feature_group_count,
+        transposed=conv.transposed,
+        transpose_kernel=conv.transpose_kernel,
+    )
+    check_words(geometry)
+    return geometry
+
+
+def check_words(conv: Geometry) -> None:
     """Raises a ValueError for words that no convolution has."""
     numbers = (
         *conv.input_shape,
-        *as_tuple(conv.window_strides),
-        *as_tuple(conv.lhs_dilation),
-        *as_tuple(conv.rhs_dilation),
+        *conv.window_strides,
+        *conv.lhs_dilation,
+        *conv.rhs_dilation,
         conv.feature_group_count,
     )
     if min(numbers) < 1:
@@ -30,7 +85,7 @@ def check_words(conv: Any) -> None:
         raise ValueError("one spatial axis for CAUSAL padding")
     if not conv.transposed:
         return
-    if conv.feature_group_count > 1 or max(as_tuple(conv.lhs_dilation)) > 1:
+    if conv.feature_group_count > 1 or max(conv.lhs_dilation) > 1:
         raise ValueError("no groups and no lhs_dilation in a transposed convolution")
     if conv.padding in ("REFLECT", "CAUSAL"):
         raise ValueError("SAME, VALID, CIRCULAR or pairs for a transposed convolution")

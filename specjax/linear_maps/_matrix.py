@@ -1,65 +1,45 @@
-"""What a kernel does to an input: `Matrix`, its two directions, and its batch axes.
+"""`Matrix`: a kernel as the matrix between some of its axes and the others.
 
-A linear map is written for one kernel. A stack of kernels (a `batch_axis`) is a
-`jax.vmap` over that kernel, made in one place (`_batch`).
+    y_o = sum_i x_i W_io
+
+Nothing is reshaped or transposed: the sums run over the kernel's own axes, so a sharded
+kernel stays where it is.
 """
 
 import dataclasses
 import functools
+import math
 import operator
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Inexact, Real
 
 from specjax import errors
 from specjax.linear_maps._check_spec import check_spec_kind
-from specjax.linear_maps._sharding import Shards, explicit_axes, names_on_axis, summed
-
-Axes: TypeAlias = int | tuple[int, ...]
-
-
-@runtime_checkable
-class LinearMap(Protocol):
-    """What the power iteration needs to know about a kernel: ``y = x W`` and back.
-
-    Maps are hashable, since they are static under jit: a frozen dataclass, say. On an
-    explicit mesh the products have to be legal for a sharded kernel, as sums of
-    elementwise products are. A map for kernels that are split by hand has two members
-    more, `spec` and `shards`, and sums over the devices in its products, as `Matrix`.
-    """
-
-    @property
-    def batch_axis(self) -> Any:
-        """Axes of the kernel along which independent kernels are stacked."""
-        ...
-
-    def resolve(self, shape: tuple[int, ...], where: str = "kernel") -> "LinearMap":
-        """Returns the map made for that shape, or raises a ValueError that names it."""
-        ...
-
-    def one(self) -> "LinearMap":
-        """Returns the map of one kernel of the stack; `self` must be resolved."""
-        ...
-
-    def sides(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Returns the shapes of x and of y for one kernel of that shape."""
-        ...
-
-    def apply(self, kernel: Array, x: Array) -> Array:
-        """Returns ``x W``: from the input side to the output side."""
-        ...
-
-    def adjoint(self, kernel: Array, y: Array) -> Array:
-        """Returns ``y W^H``: from the output side to the input side."""
-        ...
+from specjax.linear_maps._resolved import (
+    Axes,
+    ResolvedMap,
+    Shape,
+    StackedMap,
+    Unresolved,
+    as_tuple,
+)
+from specjax.linear_maps._sharding import (
+    Shards,
+    explicit_axes,
+    names_on_axis,
+    summed,
+    total,
+    without_axes,
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Matrix:
+class Matrix(Unresolved):
     """Reads a kernel as a matrix: ``y = x W``, x over `in_axis`, y over `out_axis`.
 
     Nothing is reshaped or transposed: the sums run over the kernel's own axes, so a
@@ -95,11 +75,11 @@ class Matrix:
                 object.__setattr__(self, name, _as_axes(name, axes))
         check_spec_kind("Matrix", self.spec)
 
-    def resolve(self, shape: tuple[int, ...], where: str = "kernel") -> "Matrix":
-        """Returns the map with each side as a sorted tuple of non-negative axes.
+    def resolve(self, shape: Shape, where: str = "kernel") -> StackedMap:
+        """Returns the map with each side as sorted non-negative axes.
 
         Args:
-            shape: the kernel's.
+            shape: the kernel's, or a stack's.
             where: what the message of an error begins with, the kernel's path.
 
         Raises:
@@ -110,79 +90,134 @@ class Matrix:
         out_axis, batch_axis = as_tuple(self.out_axis), as_tuple(self.batch_axis)
         named = out_axis + batch_axis + as_tuple(self.in_axis)
         used = {axis % ndim for axis in named} if ndim else set()
-        rest = tuple(axis for axis in range(ndim) if axis not in used)
-        in_axis = rest if self.in_axis is None else as_tuple(self.in_axis)
+        others = tuple(axis for axis in range(ndim) if axis not in used)
+        in_axis = others if self.in_axis is None else as_tuple(self.in_axis)
         if any(not -ndim <= axis < ndim for axis in named):
             need = f"axes from {-ndim} to {ndim - 1}"
         elif len(used) < len(named):
             need = "each axis on one side only"
-        elif self.in_axis is not None and rest:
-            need = f"a side for axis {', '.join(map(str, rest))} too"
+        elif self.in_axis is not None and others:
+            need = f"a side for axis {', '.join(map(str, others))} too"
         elif not in_axis or not out_axis:
             need = "an axis on the input and on the output side"
         elif self.spec is not None and len(self.spec) > ndim:
             need = f"a spec of at most {ndim} axes"
         else:
-            sides = (in_axis, out_axis, batch_axis)
-            sides = (tuple(sorted(a % ndim for a in side)) for side in sides)
-            return Matrix(*sides, spec=self.spec)
-        raise ValueError(self._message(shape, where, need))
-
-    def _message(self, shape: tuple[int, ...], where: str, need: str) -> str:
-        return errors.message(
+            return self._made_for(tuple(shape), in_axis, out_axis)
+        message = errors.message(
             where,
             got=f"{self} for a kernel of shape {shape}",
             need=need,
             fix="naming in_axis, out_axis and batch_axis of that shape, or None if "
             "it is not a kernel",
         )
+        raise ValueError(message)
 
-    def one(self) -> "Matrix":
-        """Returns the map of one slice: the axes left when the batch axes are gone."""
-        batch = as_tuple(self.batch_axis)
-
-        def shift(axes: Axes | None) -> tuple[int, ...]:
-            return tuple(a - sum(b < a for b in batch) for a in as_tuple(axes))
-
-        spec = without_axes(self.spec, batch)
-        return Matrix(shift(self.in_axis), shift(self.out_axis), spec=spec)
-
-    def shards(self) -> Shards:
-        """Returns how `spec` splits the two sides; `self` must be resolved."""
-        in_axis, out_axis = as_tuple(self.in_axis), as_tuple(self.out_axis)
-        return Shards(
-            tuple(names_on_axis(self.spec, axis) for axis in in_axis),
-            tuple(names_on_axis(self.spec, axis) for axis in out_axis),
+    def _made_for(self, shape: Shape, in_axis: Shape, out_axis: Shape) -> StackedMap:
+        ndim = len(shape)
+        batch = tuple(sorted(axis % ndim for axis in as_tuple(self.batch_axis)))
+        own = [axis for axis in range(ndim) if axis not in batch]
+        in_axis, out_axis = (
+            tuple(sorted(own.index(axis % ndim) for axis in side))
+            for side in (in_axis, out_axis)
         )
+        one_shape = tuple(shape[axis] for axis in own)
+        spec = without_axes(self.spec, batch)
+        one = ResolvedMatrix(
+            shape=one_shape,
+            in_shape=tuple(one_shape[axis] for axis in in_axis),
+            out_shape=tuple(one_shape[axis] for axis in out_axis),
+            split=Shards(
+                tuple(names_on_axis(spec, axis) for axis in in_axis),
+                tuple(names_on_axis(spec, axis) for axis in out_axis),
+            ),
+            in_axis=in_axis,
+            out_axis=out_axis,
+        )
+        return StackedMap(one, shape, batch, self.spec, said=self)
 
-    def sides(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Returns the shapes of the input and of the output side."""
-        whole = self.resolve(shape)
-        in_axis, out_axis = as_tuple(whole.in_axis), as_tuple(whole.out_axis)
-        return tuple(shape[a] for a in in_axis), tuple(shape[a] for a in out_axis)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResolvedMatrix(ResolvedMap):
+    """`Matrix`, made for the shape of one kernel; its axes ascend."""
+
+    in_axis: Shape
+    out_axis: Shape
 
     def apply(
         self, kernel: Inexact[Array, " ..."], x: Inexact[Array, " *in"]
     ) -> Inexact[Array, " *out"]:
         """Returns ``x W``, summed in x's dtype (float32 at least)."""
-        whole = self.resolve(kernel.shape)
-        sides = as_tuple(whole.in_axis), as_tuple(whole.out_axis)
-        return summed(_contract(kernel, x, *sides), whole.shards().over_x)
+        product = _contract(kernel, x, self.in_axis, self.out_axis)
+        return summed(product, self.split.over_x)
 
     def adjoint(
         self, kernel: Inexact[Array, " ..."], y: Inexact[Array, " *out"]
     ) -> Inexact[Array, " *in"]:
         """Returns ``y W^H``, summed in y's dtype (float32 at least)."""
-        whole = self.resolve(kernel.shape)
-        sides = as_tuple(whole.out_axis), as_tuple(whole.in_axis)
-        return summed(_contract(jnp.conj(kernel), y, *sides), whole.shards().over_y)
+        product = _contract(jnp.conj(kernel), y, self.out_axis, self.in_axis)
+        return summed(product, self.split.over_y)
+
+    def bilinear_form(
+        self,
+        v: Inexact[Array, " *in"],
+        kernel: Inexact[Array, " ..."],
+        u: Inexact[Array, " *out"],
+    ) -> Real[Array, ""]:
+        """Returns the real part of ``v W u^H``.
+
+        In one sum, over both sides: its transpose is one product of three factors,
+        which fuses into what is done with the gradient.
+        """
+        products = self.outer(v, u) * kernel.astype(u.dtype)
+        return total(products.real, self.split.over_x + self.split.over_y)
 
     def outer(
         self, x: Inexact[Array, " *in"], y: Inexact[Array, " *out"]
     ) -> Inexact[Array, " ..."]:
-        """Returns the kernel ``x y^H``, of rank one; `self` must be resolved."""
-        in_axis, out_axis = as_tuple(self.in_axis), as_tuple(self.out_axis)
-        return jnp.expand_dims(x, out_axis) * jnp.expand_dims(jnp.conj(y), in_axis)
+        """Returns the kernel ``x y^H``, of rank one."""
+        return jnp.expand_dims(x, self.out_axis) * jnp.expand_dims(
+            jnp.conj(y), self.in_axis
+        )
+
+    def dense(self, kernel: Inexact[Array, " ..."]) -> Inexact[Array, "n_in n_out"]:
+        """Returns the kernel as the matrix, inputs by outputs."""
+        moved = jnp.transpose(kernel, (*self.in_axis, *self.out_axis))
+        return moved.reshape(math.prod(self.in_shape), math.prod(self.out_shape))
+
+    @property
+    def is_copied(self) -> bool:
+        """True: `dense` only reshapes."""
+        return True
+
+    @property
+    def of(self) -> Literal["matrix", "operator"]:
+        """The kernel as a matrix."""
+        return "matrix"
+
+    @property
+    def name(self) -> str:
+        """Inputs by outputs.
+
+        Example:
+            >>> Matrix().resolve((3, 3, 2, 8)).one.name
+            'matrix 18x8'
+        """
+        return f"matrix {math.prod(self.in_shape)}x{math.prod(self.out_shape)}"
+
+    @property
+    def matrix_axes(self) -> tuple[Shape, Shape]:
+        """Both sides."""
+        return self.in_axis, self.out_axis
+
+    @property
+    def unit_axes(self) -> Shape:
+        """The output side."""
+        return self.out_axis
+
+    def squares(self, kernel: Inexact[Array, " ..."]) -> Real[Array, " ..."]:
+        """Returns the square of each entry."""
+        return jnp.square(jnp.abs(kernel))
 
 
 # Jitted, so that the products with two vectors are traced once.
@@ -218,23 +253,6 @@ def _dot(
     if kept[-1] == kernel.ndim - 1:
         return lax.dot_general(vector, kernel, ((own, over), ((), ())), highest)
     return lax.dot_general(kernel, vector, ((over, own), ((), ())), highest)
-
-
-def without_axes(
-    spec: PartitionSpec | None, gone: tuple[int, ...]
-) -> PartitionSpec | None:
-    """Returns the spec of an array without some of its axes."""
-    if spec is None:
-        return None
-    kept = (entry for axis, entry in enumerate(spec) if axis not in gone)
-    return PartitionSpec(*kept)
-
-
-def as_tuple(axes: Axes | None) -> tuple[int, ...]:
-    """Returns the axes of a side as a tuple; None is no axis."""
-    if axes is None:
-        return ()
-    return axes if isinstance(axes, tuple) else (axes,)
 
 
 def _as_axes(name: str, axes: Any) -> Axes:

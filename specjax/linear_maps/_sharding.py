@@ -33,11 +33,6 @@ class Shards(NamedTuple):
         return tuple(name for names in self.y for name in names)
 
 
-def shards_of(linear_map: Any) -> Shards:
-    """Returns the map's own `shards`; a map that has none is of whole kernels."""
-    return linear_map.shards() if hasattr(linear_map, "shards") else Shards()
-
-
 def names_on_axis(spec: PartitionSpec | None, axis: int) -> Names:
     """Returns the mesh axes that a spec names for an axis of the array.
 
@@ -49,6 +44,16 @@ def names_on_axis(spec: PartitionSpec | None, axis: int) -> Names:
     if entry is None:
         return ()
     return (entry,) if isinstance(entry, str) else tuple(entry)
+
+
+def without_axes(
+    spec: PartitionSpec | None, gone: tuple[int, ...]
+) -> PartitionSpec | None:
+    """Returns the spec of an array without some of its axes."""
+    if spec is None:
+        return None
+    kept = (entry for axis, entry in enumerate(spec) if axis not in gone)
+    return PartitionSpec(*kept)
 
 
 def total(array: Array, over: Names = ()) -> Array:

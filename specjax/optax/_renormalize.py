@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import optax
 
 from specjax._options import Bound
-from specjax._with_options import spectral_norm
 from specjax.kernels._rules import Kernels, flax_kernels
 from specjax.optax._difference import changed, refuse_without_params
+from specjax.transforms import spectral_norm
 
 
 class KeepSpectralNormState(NamedTuple):

@@ -16,7 +16,7 @@ MUTATIONS = (
         old="index = index * np.uint32(size) + here",
         new="index = index + here",
         killers=(
-            f"{_ARROWS}::test_generic_direction_misses_no_coordinate_and_is_no_pattern",
+            f"{_ARROWS}::test_hashed_unit_vector_misses_no_coordinate_and_is_no_pattern",
         ),
     ),
     Mutation(
@@ -32,7 +32,7 @@ MUTATIONS = (
         old="scale = (12 / 7 / max(1, math.prod(whole))) ** 0.5",
         new="scale = (12 / 7 / max(1, math.prod(shape))) ** 0.5",
         killers=(
-            f"{_SHARD_MAP}::test_a_shard_of_a_generic_direction_is_that_of_the_whole",
+            f"{_SHARD_MAP}::test_a_shard_of_a_hashed_unit_vector_is_that_of_the_whole",
         ),
     ),
     # Linear maps.

@@ -119,7 +119,7 @@ MUTATIONS = (
     Mutation(
         name="fuse-starts-from-a-blind-vector",
         file="specjax/_core/kernel.py",
-        old="start = u + generic_direction(u.shape, u.dtype, split_axes(linear_map, u.ndim))",
+        old="start = u + hashed_unit_vector(u.shape, u.dtype, split_axes(linear_map, u.ndim))",
         new="start = u",
         killers=(
             "tests/test_contract.py::test_n11_fuse_with_a_state_that_is_blind_to_these_params",

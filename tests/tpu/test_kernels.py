@@ -75,10 +75,9 @@ def sent_by_gradient(case, kind):
 
 
 def two_vectors_of_each_side(case):
-    n_batch = len(case.linear_map.resolve(case.shape).batch_axis)
-    copies, one = math.prod(case.shape[:n_batch]), case.shape[n_batch:]
-    in_shape, out_shape = case.linear_map.resolve(case.shape).one().sides(one)
-    return copies * (8 * (math.prod(in_shape) + math.prod(out_shape)) + 64)
+    resolved = case.linear_map.resolve(case.shape)
+    copies, one = math.prod(resolved.batch_shape), resolved.one
+    return copies * (8 * (math.prod(one.in_shape) + math.prod(one.out_shape)) + 64)
 
 
 @pytest.mark.parametrize("name", sampled(MATRICES, ["experts"]))

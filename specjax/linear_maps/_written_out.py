@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact
 
-from specjax.linear_maps._conv import Conv
-
-# Where an image is its own surroundings two pixels can meet more than once.
-ROUNDED = ("CIRCULAR", "REFLECT")
+from specjax.linear_maps._conv_geometry import Geometry
+from specjax.linear_maps._convolve import convolve
 
 
-def dense(kernel: Inexact[Array, " ..."], conv: Conv) -> Inexact[Array, "n_in n_out"]:
-    """Returns the matrix of one kernel under a resolved map with zero padding."""
+def written_out(
+    kernel: Inexact[Array, " ..."], conv: Geometry
+) -> Inexact[Array, "n_in n_out"]:
+    """Returns the matrix of one kernel, of a convolution with zero padding."""
     window = kernel.shape[: len(conv.input_shape)]
     total = jnp.zeros((), kernel.dtype)
     for place in np.ndindex(*window):
@@ -32,17 +32,17 @@ def dense(kernel: Inexact[Array, " ..."], conv: Conv) -> Inexact[Array, "n_in n_
     return total.reshape(n_in * of_in, n_out * of_out)
 
 
-def _meeting(conv: Conv, window: tuple[int, ...], place: tuple[int, ...]) -> Array:
+def _meeting(conv: Geometry, window: tuple[int, ...], place: tuple[int, ...]) -> Array:
     """Returns the 0/1 matrix of the pixels that meet at a place in the window."""
     alone = dataclasses.replace(conv, feature_group_count=1)
     one = jnp.zeros((*window, 1, 1)).at[place].set(1)
     n_in = math.prod(conv.input_shape)
     pixels = jnp.eye(n_in).reshape(n_in, *conv.input_shape, 1)
-    seen = jax.vmap(lambda pixel: alone.apply(one, pixel))(pixels)
+    seen = jax.vmap(lambda pixel: convolve(one, pixel, alone))(pixels)
     return jnp.round(seen).reshape(n_in, -1)
 
 
-def _channels(at_place: Array, conv: Conv) -> Array:
+def _channels(at_place: Array, conv: Geometry) -> Array:
     """Returns the matrix of all channels, a block for each group."""
     if conv.transpose_kernel:
         return at_place.T

@@ -12,8 +12,6 @@ import numpy as np
 from jax import lax
 
 from specjax import errors
-from specjax.linear_maps._conv import Conv
-from specjax.linear_maps._matrix import as_tuple
 
 
 class Axis(NamedTuple):
@@ -27,6 +25,7 @@ class Axis(NamedTuple):
         step: points from one tap of the window to the next.
         repeats: how often an input may occur in the padded image.
         exact: whether the norms are equal, not only a bound.
+        padding: what surrounds the input: "zeros", "circular" or "reflected".
     """
 
     size: int
@@ -36,6 +35,7 @@ class Axis(NamedTuple):
     step: int
     repeats: int
     exact: bool
+    padding: str = "zeros"
 
     @property
     def n_classes(self) -> int:
@@ -48,20 +48,19 @@ class Axis(NamedTuple):
         return -(-self.reach // (self.stride * self.dilation))
 
 
-def containing(conv: Conv, shape: tuple[int, ...]) -> tuple[Axis, ...]:
+def containing(conv: Any, shape: tuple[int, ...]) -> tuple[Axis, ...]:
     """Returns the axes of a circular convolution of norm at least that of `conv`.
 
     Args:
-        conv: resolved, without batch axes.
+        conv: its `Geometry`.
         shape: the kernel's.
     """
-    n_spatial = len(conv.input_shape)
     words = zip(
         conv.input_shape,
-        shape[:n_spatial],
-        _each(conv.window_strides),
-        _each(conv.lhs_dilation),
-        _each(conv.rhs_dilation),
+        shape[: len(conv.input_shape)],
+        conv.window_strides,
+        conv.lhs_dilation,
+        conv.rhs_dilation,
         strict=True,
     )
     axes = []
@@ -81,7 +80,7 @@ class _Words(NamedTuple):
     step: int
 
 
-def _axis(conv: Conv, words: _Words, i: int) -> Axis:
+def _axis(conv: Any, words: _Words, i: int) -> Axis:
     n, reach, stride, dilation, step = words
     if conv.padding == "CIRCULAR":
         return _circular(words)
@@ -109,14 +108,17 @@ def _axis(conv: Conv, words: _Words, i: int) -> Axis:
         size = spread + min(max(low, 0) + max(high, 0), reach - 1)
         size = -(-size // (stride * dilation)) * stride * dilation
         exact = False
-    return Axis(size, stride, dilation, reach, step, repeats, exact)
+    kind = "reflected" if conv.padding == "REFLECT" else "zeros"
+    return Axis(size, stride, dilation, reach, step, repeats, exact, kind)
 
 
 def _circular(words: _Words) -> Axis:
     n, reach, stride, dilation, step = words
     size = n * dilation
     exact = size % stride == 0
-    return Axis(size, stride if exact else 1, dilation, reach, step, 1, exact)
+    return Axis(
+        size, stride if exact else 1, dilation, reach, step, 1, exact, "circular"
+    )
 
 
 def _pads(padding: Any, words: _Words, i: int) -> tuple[int, int]:
@@ -139,7 +141,7 @@ def repeats(axes: tuple[Axis, ...]) -> float:
     return math.prod(axis.repeats for axis in axes) ** 0.5
 
 
-def every_size(conv: Conv, axes: tuple[Axis, ...]) -> tuple[tuple[Axis, ...], float]:
+def every_size(axes: tuple[Axis, ...]) -> tuple[tuple[Axis, ...], float]:
     """Returns a grid of frequencies, and the factor from its maximum to the supremum.
 
     The factor is at most 1.0097 for each axis. Sixteen points for each degree of the
@@ -153,10 +155,10 @@ def every_size(conv: Conv, axes: tuple[Axis, ...]) -> tuple[tuple[Axis, ...], fl
     for the cosine; Pfister and Bresler, "Bounding Multivariate Trigonometric
     Polynomials" (2018), for the root.
     """
-    if conv.padding == "REFLECT":
+    if any(axis.padding == "reflected" for axis in axes):
         message = errors.message(
             "every_size=True",
-            got=f"{conv}",
+            got="reflected padding",
             need="zero or circular padding, whose bound does not depend on the size",
             fix="every_size=False for the size of input_shape",
         )
@@ -171,7 +173,3 @@ def every_size(conv: Conv, axes: tuple[Axis, ...]) -> tuple[tuple[Axis, ...], fl
             by_cosine = math.cos(math.pi * degree / n_classes) ** -0.5
             factor *= min(by_cosine, (1 - degree / n_classes) ** -0.5)
     return tuple(grids), factor
-
-
-def _each(value: Any) -> tuple[int, ...]:
-    return as_tuple(value)
