@@ -319,7 +319,8 @@ def test_warm_up_basis_is_orthonormal_and_ends_at_the_rank(rank):
     kernel = jnp.asarray(designed(40, 30, spectrum), jnp.float32)
     start = hashed_unit_vector((30,), jnp.float32)
     start = start / jnp.linalg.norm(start)
-    outs, alphas, betas = bidiagonalize(kernel, start, sx.Matrix(), n_steps=30)
+    one = sx.Matrix().resolve(kernel.shape).one
+    outs, alphas, betas = bidiagonalize(kernel, start, one, n_steps=30)
     n_basis = min(rank + 1, 30)  # the start also has a part that maps to zero
     gram = np.asarray(outs, np.float64) @ np.asarray(outs, np.float64).T
     np.testing.assert_allclose(gram, np.diag(np.arange(30) < n_basis), atol=1e-5)

@@ -14,6 +14,7 @@ from specjax import bounds
 from specjax.bounds._gram import adjoint_times_self
 from specjax.bounds._rounding import gamma, power_of_two
 from specjax.errors import TooLargeError
+from specjax.linear_maps import ResolvedMap
 from tests.cases import Own, designed, enable_x64
 from tests.exhaustive import sampled
 
@@ -279,19 +280,48 @@ def test_a_lower_bound_takes_as_many_steps_as_it_is_told():
     assert float(bounds.lower(kernel).value) == found[-1]
 
 
-def test_another_linear_map_has_a_lower_bound_only():
-    kernel = jnp.array([[0.5, -3.0, 2.0], [1.0, 1.0, 0.0]])
-    true = np.linalg.norm(np.asarray(kernel, np.float64), 2)
-    np.testing.assert_allclose(bounds.lower(kernel, Own()).value, true, rtol=1e-4)
-    for function in (bounds.exact, bounds.singular_values, bounds.upper):
-        with pytest.raises(TypeError, match="need a Matrix or a Conv"):
-            function(kernel, Own())
+def test_a_map_of_ones_own_has_every_bound():
+    rng = np.random.default_rng(0)
+    for shape in ((2, 3), (40, 30), (5, 5)):
+        kernel = rng.standard_normal(shape).astype(np.float32)
+        values = np.linalg.svd(np.float64(kernel), compute_uv=False)
+        low, exact = bounds.lower(kernel, Own()), bounds.exact(kernel, Own())
+        upper = bounds.upper(kernel, Own())
+        assert low.value <= values[0] <= upper.value <= values[0] * (1 + 1e-3)
+        np.testing.assert_allclose(exact.value, values[0], rtol=1e-5)
+        found = bounds.singular_values(kernel, Own())
+        np.testing.assert_allclose(found, values, rtol=1e-4, atol=1e-5)
+        for method in ("aol", "frobenius"):
+            assert bounds.upper(kernel, Own(), method=method).value >= values[0]
+        assert {low.of, exact.of, upper.of} == {"operator"}
+
+
+def test_entries_that_are_sums_of_the_kernels_are_rounded_up():
+    """A map of ones own: the circulant matrix of a window beyond the circle."""
+    kernel = np.random.default_rng(1).uniform(0.5, 1, 300).astype(np.float32)
+    rows = np.float64(kernel).reshape(100, 3).sum(0)
+    circulant = np.stack([np.roll(rows, i) for i in range(3)])
+    true = np.linalg.norm(circulant, 2)
+    upper = float(bounds.upper(jnp.asarray(kernel), Folded()).value)
+    assert true * (1 + 2e-5) < upper < true * (1 + 2e-3)
+    assert bounds.lower(jnp.asarray(kernel), Folded()).value <= true
+
+
+class Folded:
+    def resolve(self, shape, where="kernel"):
+        return Circulant(shape=shape, in_shape=(3,), out_shape=(3,))
+
+
+class Circulant(ResolvedMap):
+    def apply(self, kernel, x):
+        rows = jnp.sum(kernel.astype(x.dtype).reshape(-1, 3), axis=0)
+        return jnp.stack([jnp.roll(rows, i) for i in range(3)]).T @ x
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "svd"}, "method='svd' for a Matrix; need one of 'gram', 'aol'"),
+        ({"method": "svd"}, "method='svd' for a matrix 3x2; need one of 'gram', 'aol'"),
         ({"method": "fantastic_four"}, "need one of 'gram', 'aol', 'frobenius'"),
         ({"n_steps": 0}, "n_steps=0; need 1 or more. Try: n_steps=13"),
         ({"n_steps": -1}, "n_steps: got -1; need 0 or more"),

@@ -12,7 +12,8 @@ import pytest
 from jax import lax
 
 import specjax as sx
-from specjax._core.products import both_ways
+from specjax._core.batch import over_batch
+from specjax._fast.products import gram_products
 from tests.cases import enable_x64
 from tests.exhaustive import sampled
 
@@ -76,12 +77,12 @@ def test_a_kernels_products_are_numpys(name, dtype):
     state = sx.sn_init({"w": kernel}, kernels={".*": linear_map})["w"]
     u = normal(rng, state["u"].shape, str(state["u"].dtype))
     u2 = normal(rng, u.shape, str(u.dtype))
-    whole = linear_map.resolve(shape)
-    pairs = jax.jit(both_ways, static_argnames="linear_map")(
-        kernel, u, u2, linear_map=whole
+    resolved = linear_map.resolve(shape)
+    pairs = jax.jit(over_batch(gram_products), static_argnames="linear_map")(
+        kernel, u, u2, linear_map=resolved
     )
-    one = whole.one()
-    n_batch = len(whole.batch_axis)
+    one = resolved.one
+    n_batch = len(resolved.batch_axis)
     for i in np.ndindex(shape[:n_batch]):
         dense = dense_of(one, np.asarray(kernel, complex)[i])
         for vector, x, z in zip((u, u2), *pairs, strict=True):
@@ -93,8 +94,8 @@ def test_a_kernels_products_are_numpys(name, dtype):
 
 def dense_of(linear_map, kernel):
     """Returns the matrix of a linear map, in numpy but for the convolution."""
-    if isinstance(linear_map, sx.Conv):
-        in_shape, _ = linear_map.sides(kernel.shape)
+    if linear_map.matrix_axes is None:
+        in_shape = linear_map.in_shape
         images = np.eye(int(np.prod(in_shape))).reshape(-1, *in_shape)
         apply = jax.vmap(lambda x: linear_map.apply(jnp.asarray(kernel.real), x))
         return np.asarray(apply(jnp.asarray(images))).reshape(len(images), -1)

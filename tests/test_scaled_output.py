@@ -17,8 +17,7 @@ import specjax as sx
 from benchmarks.accuracy.passes import writes
 from specjax import linen as sx_linen
 from specjax import nnx as sx_nnx
-from specjax._fast.outputs import WhereGiven
-from specjax.transforms import Factor
+from specjax._fast.outputs import Factor, WhereGiven
 from tests.cases import designed, enable_x64
 
 KEY = jax.random.key(0)

@@ -13,7 +13,7 @@ from specjax.testing import (
     assert_spectral_norms,
     spectral_norms,
 )
-from tests.cases import designed
+from tests.cases import Own, designed
 
 KERNEL = np.float32(designed(7, 5, np.array([1.5, 1.45, 1, 0.5, 0.1])))
 STACK = np.stack(
@@ -114,14 +114,17 @@ def test_nothing_to_assert_is_an_error():
         assert_spectral_norms(TREES["dense"])
 
 
-def test_only_a_matrix_has_an_exact_norm():
-    class Other:
-        batch_axis = ()
-        resolve = one = sides = apply = adjoint = lambda self, *_: self
-        __repr__ = lambda self: "another map"  # noqa: E731
-
-    with pytest.raises(TypeError, match="got another map; need a Matrix, whose norm"):
-        spectral_norms(TREES["dense"], kernels={"layer/kernel": Other()})
+def test_operators_are_written_out():
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((2, 3, 3, 2, 4)).astype(np.float32)
+    conv = sx.Conv((6, 5), batch_axis=0)
+    found = spectral_norms({"w": kernel}, kernels={"w": conv})["w"]
+    want = [sx.bounds.exact(one, sx.Conv((6, 5))).value for one in kernel]
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+    own = spectral_norms({"w": kernel[0, 0, 0]}, kernels={"w": Own()})["w"]
+    np.testing.assert_allclose(own, np.linalg.norm(kernel[0, 0, 0], 2), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"specjax\.testing: got a kernel of shape"):
+        spectral_norms({"w": kernel[0]}, kernels={"w": sx.Conv((512, 512))})
 
 
 def test_only_kernels_differ():

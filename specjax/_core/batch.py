@@ -35,8 +35,7 @@ def over_batch(function: Callable[..., _R]) -> Callable[..., _R]:
         one = functools.partial(function, linear_map=linear_map.one, **options)
         for gone, axis in reversed(list(enumerate(linear_map.batch_axis))):
             one = jax.vmap(one, in_axes=(axis - gone, *(0 for _ in vectors)))
-        placed = functools.partial(_placed_as_stack, kernel, linear_map)
-        return one(kernel, *jax.tree.map(placed, vectors))
+        return one(kernel, *(_placed_as_stack(kernel, linear_map, v) for v in vectors))
 
     return lifted
 

@@ -16,7 +16,6 @@ from jaxtyping import Array, Inexact, Real
 
 from specjax._core.guards import last_finite
 from specjax._core.krylov import converge, fixed_start
-from specjax._core.rayleigh_ritz import RitzPair
 from specjax._core.sigma import normalize, scale, sigma
 from specjax._core.state import KernelState
 from specjax._core.step import SingularVectors, power_iteration
@@ -80,18 +79,36 @@ def apply(
 ) -> Normalized:
     """Returns the kernel normalized, and what is carried to the next step."""
     vectors = iterate(kernel, state.u, state.u2, linear_map, n_steps)
-    value = sigma(kernel, vectors.u, vectors.v, linear_map, vectors.sigma)
+    return rescaled(
+        kernel,
+        state,
+        vectors,
+        bound,
+        linear_map=linear_map,
+        cap=cap,
+        grad_sigma=grad_sigma,
+    )
+
+
+def rescaled(
+    kernel: Array,
+    state: KernelState,
+    vectors: SingularVectors,
+    bound: Bound,
+    *,
+    linear_map: StackedMap,
+    cap: bool,
+    grad_sigma: bool,
+) -> Normalized:
+    """Returns the kernel on the bound, after a power step."""
+    u, u2, v, new = vectors
+    value = sigma(kernel, u, v, linear_map, new)
     value = value if grad_sigma else lax.stop_gradient(value)
     return Normalized(
         kernel=normalize(kernel, value, linear_map, bound, cap),
         scale=scale(value, bound, cap),
-        state=next_state(vectors, state),
+        state=KernelState(u, u2, last_finite(new, state.sigma)),
     )
-
-
-def next_state(vectors: SingularVectors | RitzPair, state: KernelState) -> KernelState:
-    """Returns what is carried after a step."""
-    return KernelState(vectors.u, vectors.u2, last_finite(vectors.sigma, state.sigma))
 
 
 @functools.partial(jax.jit, static_argnames=("linear_map",))

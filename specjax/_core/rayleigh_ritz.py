@@ -44,13 +44,20 @@ class RitzPair(NamedTuple):
         u2: about a unit vector orthogonal to u. While u rests, the second singular
             vector; the faster u rotates, the more weight its direction of rotation has.
         sigma: the length of that image, for a v of norm one.
-        weights: c and s; zero where the kernel is zero or not finite.
+        weights: c and s, unless the kernel is zero or not finite.
     """
 
     u: Inexact[Array, " *out"]
     u2: Inexact[Array, " *out"]
     sigma: Real[Array, ""]
     weights: tuple[Inexact[Array, ""], Inexact[Array, ""]]
+
+    def v(
+        self, v: Inexact[Array, " *in"], v2: Inexact[Array, " *in"]
+    ) -> Inexact[Array, " *in"]:
+        """Returns the unit vector ``c V + s V2``; zero where u and u2 stayed."""
+        c, s = self.weights
+        return jnp.where(usable(self.sigma), c * v + s * v2, 0)
 
 
 def ritz_pair(
@@ -84,7 +91,7 @@ class RitzCoefficients(NamedTuple):
         residual: of ``u' - made_from``, the direction of rotation, in the next u2.
         push: how far u2 is pushed.
         sigma: as in `RitzPair`.
-        weights: as in `RitzPair`, but for a kernel that is zero or not finite.
+        weights: as in `RitzPair`.
     """
 
     new_u: tuple[Inexact[Array, ""], Inexact[Array, ""]]
@@ -151,10 +158,7 @@ def combined(
         u=jnp.where(found, new_u, u),
         u2=jnp.where(found, new_u2, u2),
         sigma=n.sigma,
-        weights=(
-            jnp.where(found, n.weights[0], 0),
-            jnp.where(found, n.weights[1], 0),
-        ),
+        weights=n.weights,
     )
 
 

@@ -8,7 +8,6 @@ of sigma is zero, as it is with u and v held constant.
 """
 
 import functools
-import operator
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +58,7 @@ def sigma(
     check_vectors(kernel, resolved, u=u, v=v)
     if value is None:
         value = _value(kernel, u, v, linear_map=resolved)
-    return with_derivative(kernel, value, (u,), (v,), linear_map=resolved)
+    return _with_derivative(kernel, value, u, v, linear_map=resolved)
 
 
 @over_batch
@@ -69,35 +68,22 @@ def _value(kernel: Array, u: Array, v: Array, *, linear_map: ResolvedMap) -> Arr
 
 
 @over_batch
-def with_derivative(
-    kernel: Array,
-    value: Array,
-    us: tuple[Array, ...],
-    vs: tuple[Array, ...],
-    *,
-    linear_map: ResolvedMap,
+def _with_derivative(
+    kernel: Array, value: Array, u: Array, v: Array, *, linear_map: ResolvedMap
 ) -> Array:
-    """Returns `value`, with the derivative ``sum <v, dW u>`` over pairs of vectors.
-
-    One pair of singular vectors, or several whose outer products ``v u^H`` add up to
-    theirs.
-    """
-    return _sigma(linear_map, kernel, *lax.stop_gradient((value, us, vs)))
+    return _sigma(linear_map, kernel, *lax.stop_gradient((value, u, v)))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _sigma(linear_map, kernel, value, us, vs):
-    del linear_map, kernel, us, vs
+def _sigma(linear_map, kernel, value, u, v):
+    del linear_map, kernel, u, v
     return value
 
 
 @_sigma.defjvp
 def _sigma_jvp(linear_map, primals, tangents):
-    _, value, us, vs = primals
-    forms = (
-        linear_map.bilinear_form(v, tangents[0], u) for u, v in zip(us, vs, strict=True)
-    )
-    tangent = functools.reduce(operator.add, forms)
+    _, value, u, v = primals
+    tangent = linear_map.bilinear_form(v, tangents[0], u)
     # The primal goes through the rule again, so that a second derivative finds it.
     return _sigma(linear_map, *primals), tangent.astype(value.dtype)
 

@@ -127,9 +127,8 @@ def _steps(
 ) -> SingularVectors:
     def step(u: Array, u2: Array) -> SingularVectors:
         (v, v2), (z, z2) = products(kernel, u, u2, linear_map)
-        u, u2, sigma, (c, s) = ritz_pair(u, u2, z, z2, linear_map.split.y)
-        v = jnp.where(usable(sigma), c * v + s * v2, 0)
-        return SingularVectors(u, u2, v, sigma)
+        pair = ritz_pair(u, u2, z, z2, linear_map.split.y)
+        return SingularVectors(pair.u, pair.u2, pair.v(v, v2), pair.sigma)
 
     u, u2 = (placed_as_output(kernel, linear_map, vector) for vector in (u, u2))
     if n_steps > 1:

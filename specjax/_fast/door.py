@@ -11,14 +11,12 @@ from typing import NamedTuple
 
 import jax
 import jax.core
-import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
 from specjax._core.batch import check_vectors, placed_as_output
-from specjax._core.kernel import Normalized, apply, next_state
+from specjax._core.kernel import Normalized, apply, rescaled
 from specjax._core.rayleigh_ritz import RitzPair
-from specjax._core.sigma import normalize, scale, with_derivative
 from specjax._core.state import KernelState
 from specjax._core.step import SingularVectors, power_steps
 from specjax._fast.batch import ritz_pairs
@@ -67,21 +65,8 @@ def _apply_all(
     results: dict[int, Normalized] = {}
     for group in _groups(states, linear_maps) if n_steps == 1 else []:
         members = [_Member(kernels[i], states[i], linear_maps[i]) for i in group]
-        pairs = [_products(m.kernel, m.state, linear_map=m.linear_map) for m in members]
-        turned = ritz_pairs([outputs for _, outputs in pairs])
-        for i, member, (inputs, _), found in zip(
-            group, members, pairs, turned, strict=True
-        ):
-            results[i] = _rescaled(
-                member.kernel,
-                member.state,
-                found,
-                inputs,
-                bound,
-                linear_map=member.linear_map,
-                cap=cap,
-                grad_sigma=grad_sigma,
-            )
+        normalized = _in_a_batch(members, bound, cap, grad_sigma)
+        results.update(zip(group, normalized, strict=True))
     for i in set(range(len(kernels))) - set(results):
         results[i] = apply(
             kernels[i],
@@ -129,6 +114,26 @@ def _groups(
     return [group for group in alike.values() if len(group) >= MIN_BATCH]
 
 
+def _in_a_batch(
+    members: Sequence[_Member], bound: Bound, cap: bool, grad_sigma: bool
+) -> list[Normalized]:
+    pairs = [_products(m.kernel, m.state, linear_map=m.linear_map) for m in members]
+    turned = ritz_pairs([outputs for _, outputs in pairs])
+    return [
+        _rescaled(
+            m.kernel,
+            m.state,
+            found,
+            inputs,
+            bound,
+            linear_map=m.linear_map,
+            cap=cap,
+            grad_sigma=grad_sigma,
+        )
+        for m, found, (inputs, _) in zip(members, turned, pairs, strict=True)
+    ]
+
+
 # Jitted, as `_rescaled` is, so that kernels of one shape are traced, and
 # differentiated, once.
 @functools.partial(jax.jit, static_argnames="linear_map")
@@ -156,12 +161,13 @@ def _rescaled(
     cap: bool,
     grad_sigma: bool,
 ) -> Normalized:
-    """Returns what `apply` does after the step; v is not formed, but stays a pair."""
-    us = tuple(jnp.conj(weight) * found.u for weight in found.weights)
-    value = with_derivative(kernel, found.sigma, us, inputs, linear_map=linear_map)
-    value = value if grad_sigma else lax.stop_gradient(value)
-    return Normalized(
-        kernel=normalize(kernel, value, linear_map, bound, cap),
-        scale=scale(value, bound, cap),
-        state=next_state(found, state),
+    vectors = SingularVectors(found.u, found.u2, found.v(*inputs), found.sigma)
+    return rescaled(
+        kernel,
+        state,
+        vectors,
+        bound,
+        linear_map=linear_map,
+        cap=cap,
+        grad_sigma=grad_sigma,
     )

@@ -55,7 +55,8 @@ def exact(
 
     Example:
         >>> box = jnp.ones((3, 3, 1, 1))
-        >>> found = exact(box, Conv((8, 8), padding="CIRCULAR"))
+        >>> import specjax as sx
+        >>> found = exact(box, sx.Conv((8, 8), padding="CIRCULAR"))
         >>> print(exact(box).value.round(4), found.value.round(4))
         3.0 9.0
         >>> found.kind, found.of, found.method

@@ -80,7 +80,8 @@ def upper(
             `every_size` with reflected padding.
 
     Example:
-        >>> box, image = jnp.ones((3, 3, 1, 1)), Conv((8, 8))
+        >>> import specjax as sx
+        >>> box, image = jnp.ones((3, 3, 1, 1)), sx.Conv((8, 8))
         >>> print(upper(box, image).value.round(3))  # zero padding: 8.287
         9.0
         >>> upper(box, image).kind, upper(box, image).of
@@ -119,7 +120,7 @@ def _check_method(
     if method not in known:
         message = errors.message(
             "bounds.upper",
-            got=f"method={method!r} for {linear_map}",
+            got=f"method={method!r} for a {one.name}",
             need=f"one of {', '.join(map(repr, known))}",
             fix='method="gram"',
         )

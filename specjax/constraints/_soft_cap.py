@@ -78,6 +78,7 @@ def spectral_soft_cap(
         ValueError, TypeError: as `project_spectral_ball`.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> params = {"Dense_0": {"kernel": jnp.diag(jnp.array([1.1, 0.5]))}}
         >>> params = spectral_soft_cap(params, max_update=0.1)
         >>> print(params["Dense_0"]["kernel"].round(2))

@@ -329,7 +329,7 @@ class _OfOldProtocol(ResolvedMap):
 def _of_old_protocol(own: Any, shape: Shape) -> ResolvedMap:
     warnings.warn(
         f"{type(own).__name__}.resolve returns a map with sides, apply and adjoint, "
-        "which will not be supported after specjax 0.3. Return a subclass of "
+        "which the next release will not support. Return a subclass of "
         "specjax.linear_maps.ResolvedMap.",
         DeprecationWarning,
         stacklevel=2,
