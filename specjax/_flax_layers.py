@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from specjax import errors
 from specjax._tree import Path, join, named_leaves, replace_leaves
 from specjax.kernels._rules import Kernels, Rule, select
-from specjax.linear_maps import Conv, LinearMap, Matrix
+from specjax.linear_maps import Conv, ConvLocal, LinearMap, Matrix
 from specjax.linear_maps._resolved import as_tuple
 from specjax.transforms import Step
 
@@ -85,6 +85,20 @@ def operator_kernel(layer: Any, inputs: Shape, *, transposed: bool = False) -> R
         return Conv(**words, batch_axis=tuple(range(n_stacks)))
 
     return rule
+
+
+def _local_kernel(layer: Any, inputs: Shape) -> Rule:
+    window = layer.kernel_size
+    window = tuple(window) if isinstance(window, tuple | list) else (window,)
+    local = ConvLocal(
+        input_shape=tuple(inputs[-len(window) - 1 : -1]),
+        window_shape=window,
+        window_strides=_plain(layer.strides),
+        padding=_plain(layer.padding),
+        lhs_dilation=_plain(layer.input_dilation),
+        rhs_dilation=_plain(layer.kernel_dilation),
+    )
+    return lambda path, leaf: local if path == ("kernel",) else None
 
 
 def _plain(word: Any) -> Any:
@@ -252,6 +266,8 @@ def operator_rule(layer: Any, inputs: Shape) -> Rule:
     kind = _kind(layer)
     if kind is None:
         return refuse_operator(type(layer).__name__)
+    if kind == "ConvLocal":
+        return _local_kernel(layer, inputs)
     if kind in ("Conv", "ConvTranspose"):
         return operator_kernel(layer, inputs, transposed=kind == "ConvTranspose")
     return _MATRICES[kind](layer)  # the operator is the matrix

@@ -31,9 +31,9 @@ MUTATIONS = (
     ),
     Mutation(
         name="a-root-of-zero-has-an-infinite-slope",
-        file="specjax/bounds/_rounding.py",
-        old="positive = jnp.where(value > 0, value, 1)",
-        new="positive = value",
+        file="specjax/_core/guards.py",
+        old="jnp.sqrt(jnp.where(zero, 1, square))",
+        new="jnp.sqrt(square)",
         killers=(
             f"{_BOUNDS}::test_the_gradient_of_the_bound_is_that_of_a_schatten_norm",
         ),
@@ -98,8 +98,8 @@ MUTATIONS = (
     Mutation(
         name="the-frobenius-norm-of-the-kernel-for-an-operator",
         file="specjax/bounds/_upper.py",
-        old="bounds = up(whole * math.prod(window) ** 0.5)",
-        new="bounds = up(whole)",
+        old="bounds = up(sizes * math.prod(window) ** 0.5)",
+        new="bounds = up(sizes)",
         killers=(
             f"{_CONV}::test_the_frobenius_norm_of_an_operator_is_reached_by_a_box",
         ),
@@ -107,7 +107,7 @@ MUTATIONS = (
     # Circular convolutions.
     Mutation(
         name="a-size-rounded-down-to-the-stride",
-        file="specjax/bounds/_circular.py",
+        file="specjax/linear_maps/_circular.py",
         old="size = -(-size // (stride * dilation)) * stride * dilation",
         new="size = max(1, size // (stride * dilation)) * stride * dilation",
         killers=(
@@ -117,7 +117,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="a-reach-of-one-point-less",
-        file="specjax/bounds/_circular.py",
+        file="specjax/linear_maps/_circular.py",
         old="min(max(low, 0) + max(high, 0), reach - 1)",
         new="min(max(low, 0) + max(high, 0), reach - 2)",
         killers=(
@@ -127,21 +127,21 @@ MUTATIONS = (
     ),
     Mutation(
         name="a-grid-is-every-frequency",
-        file="specjax/bounds/_circular.py",
+        file="specjax/linear_maps/_circular.py",
         old="factor *= min(by_cosine, (1 - degree / n_classes) ** -0.5)",
         new="factor *= 1.0",
         killers=(f"{_CONV}::test_between_the_frequencies_of_the_grid",),
     ),
     Mutation(
         name="a-reflected-pixel-counts-once",
-        file="specjax/bounds/_circular.py",
+        file="specjax/linear_maps/_circular.py",
         old="return math.prod(axis.repeats for axis in axes) ** 0.5",
         new="return 1.0",
         killers=(f"{_CONV}::test_reflected_images_count_twice",),
     ),
     Mutation(
         name="what-is-cut-off-a-transposed-convolution-is-seen",
-        file="specjax/bounds/_circular.py",
+        file="specjax/linear_maps/_circular.py",
         old='whole = conv.padding in ("SAME", "VALID")',
         new="whole = True",
         killers=(
@@ -150,7 +150,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="no-two-windows-overlap-and-none-is-whole",
-        file="specjax/bounds/_circular.py",
+        file="specjax/linear_maps/_circular.py",
         old="whole = dilation == 1 and _sees_a_whole_window(words, low, high)",
         new="whole = dilation == 1",
         killers=(
@@ -159,7 +159,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="a-circle-that-the-stride-does-not-divide",
-        file="specjax/bounds/_circular.py",
+        file="specjax/linear_maps/_circular.py",
         old="exact = size % stride == 0",
         new="exact = True",
         killers=(f"{_CONV}::test_the_norm_is_between_its_bounds",),
@@ -197,16 +197,20 @@ MUTATIONS = (
     ),
     Mutation(
         name="groups-of-channels-change-places",
-        file="specjax/bounds/_spectrum.py",
-        old="split = kernel.reshape(math.prod(window), n_in, groups, n_out // groups)\n"
-        "    taps = jnp.moveaxis(split, 2, 0)",
-        new="split = kernel.reshape(math.prod(window), n_in, n_out // groups, groups)\n"
-        "    taps = jnp.moveaxis(split, 3, 0)",
+        file="specjax/linear_maps/_conv.py",
+        old=(
+            "apart = kernel.reshape(math.prod(window), n_in, groups, n_out // groups)\n"
+            "        taps = jnp.moveaxis(apart, 2, 0)"
+        ),
+        new=(
+            "apart = kernel.reshape(math.prod(window), n_in, n_out // groups, groups)\n"
+            "        taps = jnp.moveaxis(apart, 3, 0)"
+        ),
         killers=(f"{_CONV}::test_the_norm_is_between_its_bounds",),
     ),
     Mutation(
         name="channels-of-a-transposed-kernel-as-they-lie",
-        file="specjax/bounds/_dense.py",
+        file="specjax/linear_maps/_written_out.py",
         old="return at_place.T",
         new="return at_place",
         killers=(_DENSE,),

@@ -26,14 +26,14 @@ MUTATIONS = (
     Mutation(
         name="units-that-are-split-are-not-refused",
         file="specjax/constraints/_orthogonal.py",
-        old="        if shards_of(linear_map.one()).over_y\n",
-        new="        if shards_of(linear_map.one()).over_y and not path\n",
+        old=("        if linear_map.one.split.over_y\n"),
+        new=("        if linear_map.one.split.over_y and not path\n"),
         killers=(f"{_ON_A_MESH}::test_outputs_split_by_hand_have_no_inner_products",),
     ),
     Mutation(
         name="a-penalty-of-a-bad-kernel-keeps-its-sigma",
         file="specjax/constraints/_spectral_penalty.py",
-        old="kept = jnp.where(jnp.isfinite(new), new, carried.sigma)",
+        old="kept = last_finite(new, carried.sigma)",
         new="kept = new",
         killers=(
             f"{_REGULARIZERS}::test_spectral_penalty_of_zero_and_what_is_not_finite",
@@ -49,8 +49,8 @@ MUTATIONS = (
     Mutation(
         name="slices-on-other-devices-are-left-out",
         file="specjax/constraints/_over_stack.py",
-        old="return total(values, tuple(name for names in split for name in names))",
-        new="return total(values, tuple(name for names in split for name in names)[:0])",
+        old="return total(values, over)",
+        new="return total(values, over[:0])",
         killers=(f"{_ON_A_MESH}::test_penalties_by_hand",),
     ),
     Mutation(
@@ -83,7 +83,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="a-root-without-its-guard",
-        file="specjax/constraints/_root.py",
+        file="specjax/_core/guards.py",
         old="jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))",
         new="jnp.where(zero, 0, jnp.sqrt(square))",
         killers=(f"{_PENALTY}::test_a_gradient_of_zero_has_finite_derivatives",),

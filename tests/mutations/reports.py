@@ -39,17 +39,16 @@ MUTATIONS = (
     ),
     Mutation(
         name="a-circular-convolution-holds-each-entry-once",
-        file="specjax/diagnostics/_frobenius.py",
-        old='if conv.padding not in ("CIRCULAR", "REFLECT"):',
+        file="specjax/linear_maps/_tap_counts.py",
+        old="if conv.pads_zeros:",
         new='if conv.padding != "REFLECT":',
         killers=(f"{_METRICS}::test_taps_of_a_window_beyond_the_image_meet_one_pixel",),
     ),
     Mutation(
         name="a-transposed-convolution-looks-forward",
-        file="specjax/diagnostics/_frobenius.py",
-        old="look = one.adjoint if conv.transposed else one.apply\n"
-        "    size = one.sides(taps[0].shape)[conv.transposed][0]",
-        new="look = one.apply\n    size = one.sides(taps[0].shape)[0][0]",
+        file="specjax/linear_maps/_tap_counts.py",
+        old="(adjoint, len(outputs)) if conv.transposed else",
+        new="(apply, len(pixels)) if conv.transposed else",
         killers=(
             f"{_METRICS}::test_taps_of_a_window_beyond_the_image_meet_one_pixel",
             f"{_METRICS}::test_frobenius_norm_is_the_operators",
@@ -59,7 +58,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="squares-of-a-complex-operator-without-conj",
-        file="specjax/diagnostics/_frobenius.py",
+        file="specjax/linear_maps/_tap_counts.py",
         old="return (jnp.conj(kernel) * mixed).real",
         new="return (kernel * mixed).real",
         killers=(f"{_METRICS}::test_taps_of_a_window_beyond_the_image_meet_one_pixel",),
@@ -132,7 +131,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="strides-are-not-in-words",
-        file="specjax/diagnostics/_table.py",
+        file="specjax/linear_maps/_conv.py",
         old="if strides != {1}:",
         new="if False:",
         killers=(f"{_REPORT}::test_maps_in_words",),
@@ -255,8 +254,11 @@ MUTATIONS = (
     Mutation(
         name="inputs-and-outputs-in-the-kernels-order",
         file="specjax/testing.py",
-        old="order = (*batch, *in_axis, *as_tuple(linear_map.out_axis))",
-        new="order = (*batch, *sorted((*in_axis, *as_tuple(linear_map.out_axis))))",
+        old="order = [len(batch) + axis for side in one.matrix_axes for axis in side]",
+        new=(
+            "order = [len(batch) + axis for side in one.matrix_axes for axis in side]\n"
+            "    order.sort()"
+        ),
         killers=(f"{_TESTING}::test_norm_of_the_sides_that_the_rule_names",),
     ),
 )

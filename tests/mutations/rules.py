@@ -151,8 +151,8 @@ MUTATIONS = (
     Mutation(
         name="sigma-of-a-split-stack-is-whole",
         file="specjax/kernels/_sharded.py",
-        old="u, sigma = PartitionSpec(*split), PartitionSpec(*split[:n_batch])",
-        new="u, sigma = PartitionSpec(*split), PartitionSpec()",
+        old="sigma = PartitionSpec(*names[: len(linear_map.batch_axis)])",
+        new="sigma = PartitionSpec()",
         killers=(
             f"{_SHARD_MAP}::test_specs_of_the_state_are_those_of_the_output_axes",
         ),
@@ -174,9 +174,8 @@ MUTATIONS = (
     Mutation(
         name="sigma-may-differ-where-the-kernel-does-not",
         file="specjax/linear_maps/_check_spec.py",
-        old='own = {"u": shards.over_y, "u2": shards.over_y, "v": shards.over_x}',
-        new='own = {"u": shards.over_y, "u2": shards.over_y, "v": shards.over_x, '
-        '"sigma": shards.over_y}',
+        old='own = {"u": split.over_y, "u2": split.over_y, "v": split.over_x}',
+        new='own = {"u": split.over_y, "u2": split.over_y, "v": split.over_x, "sigma": split.over_y}',
         killers=(
             f"{_SHARD_MAP}::test_a_sigma_that_differs_between_shards_of_one_kernel_is_refused",
         ),

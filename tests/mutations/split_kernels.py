@@ -20,8 +20,8 @@ MUTATIONS = (
     Mutation(
         name="a-unit-that-does-not-vary-is-divided-by-zero",
         file="specjax/constraints/_data_init.py",
-        old="usable = jnp.isfinite(variance) & (variance > 0)",
-        new="usable = jnp.isfinite(variance)",
+        old="wanted = usable(variance)",
+        new="wanted = jnp.isfinite(variance)",
         killers=(
             f"{_WEIGHT_NORM}::test_data_init_of_a_stack_and_of_units_that_do_not_vary",
         ),
@@ -29,8 +29,8 @@ MUTATIONS = (
     Mutation(
         name="one-pass-of-data-init-for-a-stack",
         file="specjax/constraints/_data_init.py",
-        old="        math.prod(v.shape[axis] for axis in linear_map.batch_axis)\n",
-        new="        math.prod(1 for axis in linear_map.batch_axis)\n",
+        old="math.prod(linear_map.batch_shape)",
+        new="math.prod(linear_map.batch_shape[:0])",
         killers=(
             f"{_WEIGHT_NORM}::test_data_init_of_a_stack_whose_slices_follow_each_other",
         ),
@@ -38,8 +38,8 @@ MUTATIONS = (
     Mutation(
         name="a-unit-of-zeros-is-divided",
         file="specjax/constraints/_weight_norm.py",
-        old="usable = jnp.isfinite(norm) & (norm > 0)",
-        new="usable = jnp.isfinite(norm)",
+        old="wanted = usable(norm)",
+        new="wanted = jnp.isfinite(norm)",
         killers=(
             f"{_WEIGHT_NORM}::test_a_unit_of_zeros_comes_back_with_a_finite_derivative",
         ),
@@ -60,9 +60,9 @@ MUTATIONS = (
     ),
     Mutation(
         name="units-of-a-flipped-convolution-are-its-inputs",
-        file="specjax/constraints/_units.py",
-        old="return (channels[0 if transposed else 1],)",
-        new="return (channels[1],)",
+        file="specjax/linear_maps/_conv.py",
+        old="        return (self.geometry.out_channel_axis,)",
+        new="        return (self.geometry.n_spatial + 1,)",
         killers=(
             f"{_WEIGHT_NORM}::test_units_of_a_convolution_are_its_output_channels",
         ),
@@ -103,7 +103,7 @@ MUTATIONS = (
     Mutation(
         name="a-bad-kernel-spoils-the-state-of-both-ways",
         file="specjax/constraints/_two_norms.py",
-        old="jnp.where(jnp.isfinite(new), new, old.sigma)",
+        old="last_finite(new, old.sigma)",
         new="new",
         killers=(f"{_VARIANTS}::test_zero_and_what_is_not_finite", _VARIANTS),
     ),
@@ -119,7 +119,7 @@ MUTATIONS = (
     Mutation(
         name="fuse-starts-from-a-blind-vector",
         file="specjax/_core/kernel.py",
-        old="start = u + hashed_unit_vector(u.shape, u.dtype, split_axes(linear_map, u.ndim))",
+        old="start = u + fixed_start(kernel, linear_map)",
         new="start = u",
         killers=(
             "tests/test_contract.py::test_n11_fuse_with_a_state_that_is_blind_to_these_params",
@@ -127,9 +127,9 @@ MUTATIONS = (
     ),
     Mutation(
         name="init-keeps-a-sigma-that-is-not-finite",
-        file="specjax/_core/kernel.py",
-        old="return jnp.where(jnp.isfinite(new), new, old)",
-        new="return new",
+        file="specjax/_core/krylov.py",
+        old="last_finite(sigma, jnp.zeros_like(sigma))",
+        new="sigma",
         killers=("tests/test_contract.py::test_n5_bad_kernel_at_init",),
     ),
     # Mean-only batch normalization.

@@ -54,16 +54,16 @@ MUTATIONS = (
     ),
     Mutation(
         name="linen-reads-a-transposed-kernel-as-a-plain-one",
-        file="specjax/linen.py",
-        old="out_axis = -2 if layer.transpose_kernel else -1",
-        new="out_axis = -1",
+        file="specjax/_flax_layers.py",
+        old="Matrix(out_axis=-2 if layer.transpose_kernel else -1)",
+        new="Matrix(out_axis=-1)",
         killers=(f"{_LINEN}::test_layer_runs_with_kernels_of_norm_one", _LINEN),
     ),
     Mutation(
         name="linen-counts-no-batch-axes-of-a-dense-general",
-        file="specjax/linen.py",
-        old="return general_kernel(len(layer.batch_dims), n_in, n_out)",
-        new="return general_kernel(0, n_in, n_out)",
+        file="specjax/_flax_layers.py",
+        old="len(layer.batch_dims), _length(layer.axis)",
+        new="0, _length(layer.axis)",
         killers=(f"{_LINEN}::test_layer_runs_with_kernels_of_norm_one",),
         equivalent="A DenseGeneral has its batch axes in front, and what is in front of a "
         "layer's own axes is a batch axis in any case: both ways it is the same Matrix.",
@@ -111,9 +111,9 @@ MUTATIONS = (
     ),
     Mutation(
         name="nnx-reads-a-transposed-kernel-as-a-plain-one",
-        file="specjax/nnx.py",
-        old="out_axis = -2 if layer.transpose_kernel else -1",
-        new="out_axis = -1",
+        file="specjax/_flax_layers.py",
+        old='transposed=kind == "ConvTranspose"',
+        new="transposed=False",
         killers=(f"{_NNX}::test_layer_runs_with_kernels_of_norm_one", _NNX),
     ),
     Mutation(
@@ -171,14 +171,14 @@ MUTATIONS = (
     ),
     Mutation(
         name="once-forgets-the-params",
-        file="specjax/_fast/once.py",
+        file="specjax/_flax_layers.py",
         old="self._left = jax.tree.leaves((params, self._result.state))",
         new="self._left = jax.tree.leaves((self._result.params, self._result.state))",
         killers=(f"{_LINEN}::test_layer_called_twice_is_normalized_once",),
     ),
     Mutation(
         name="once-looks-at-the-state-alone",
-        file="specjax/_fast/once.py",
+        file="specjax/_flax_layers.py",
         old="    leaves = jax.tree.leaves(now)\n"
         "    return left is not None and [*map(id, left)] == [*map(id, leaves)]",
         new="    leaves = jax.tree.leaves(now[1])\n"
@@ -221,7 +221,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="options-drop-the-cap-of-fuse",
-        file="specjax/_with_options.py",
+        file="specjax/transforms.py",
         old="return sn_fuse(params, state, kernels=kernels, bound=bound, cap=cap, norm=norm)",
         new="return sn_fuse(params, state, kernels=kernels, bound=bound, norm=norm)",
         killers=(
@@ -230,7 +230,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="options-drop-the-key-of-init",
-        file="specjax/_with_options.py",
+        file="specjax/transforms.py",
         old="return sn_init(params, kernels=kernels, key=key)",
         new="return sn_init(params, kernels=kernels)",
         killers=(
