@@ -59,7 +59,7 @@ def certify(config: Config, params: Any) -> sx.Certificate:
         parts += [path.removesuffix("/kernel"), _LEAKY]
     return sx.lipschitz(
         params,
-        [*parts, sx.Reshape(), "Dense_0"],
+        [*parts, sx.certificates.Reshape(), "Dense_0"],
         kernels={**convolutions, r".*": sx.flax_kernels},
         input_shape=image_shape,
     )

@@ -9,42 +9,78 @@ The names below are in the order of that path. The adapters `specjax.linen`,
 `specjax.plotting`. ``python -m specjax report CHECKPOINT`` reports on a saved model.
 """
 
-from specjax import bounds as bounds
-from specjax import constraints as constraints
-from specjax.kernels import Kernels as Kernels
-from specjax.kernels import Rule as Rule
-from specjax.kernels import equinox_kernels as equinox_kernels
-from specjax.kernels import flax_kernels as flax_kernels
-from specjax.kernels import haiku_kernels as haiku_kernels
-from specjax.kernels import shard_map_kernels as shard_map_kernels
-from specjax.kernels import state_specs as state_specs
-from specjax.linear_maps import Conv as Conv
-from specjax.linear_maps import LinearMap as LinearMap
-from specjax.linear_maps import Matrix as Matrix
-from specjax._core.krylov import warm_up as warm_up
-from specjax._core.step import SingularVectors as SingularVectors
-from specjax._core.step import power_iteration as power_iteration
-from specjax._core.sigma import sigma as sigma
-from specjax._core.sigma import normalize as normalize
-from specjax._core.state import State as State
-from specjax.transforms import SpectralNorm as SpectralNorm
-from specjax.transforms import sn_apply as sn_apply
-from specjax.transforms import sn_fuse as sn_fuse
-from specjax.transforms import sn_init as sn_init
-from specjax.transforms import spectral_norm as spectral_norm
-from specjax.diagnostics._metrics import metrics as metrics
-from specjax.diagnostics._report import Report as Report
-from specjax.diagnostics._report import report as report
-from specjax.certificates._lipschitz import lipschitz as lipschitz
-from specjax.certificates._certificate import Certificate as Certificate
-from specjax.certificates._certificate import Factor as Factor
-from specjax.certificates._pools import AvgPool as AvgPool
-from specjax.certificates._pools import MaxPool as MaxPool
-from specjax.certificates._pools import SumPool as SumPool
-from specjax.certificates._parts import Claim as Claim
-from specjax.certificates._parts import Repeat as Repeat
-from specjax.certificates._parts import Reshape as Reshape
-from specjax.certificates._parts import Residual as Residual
-from specjax.certificates._parts import Scale as Scale
+from specjax import bounds, certificates, constraints, errors, linear_maps
+from specjax._core.krylov import warm_up
+from specjax._core.sigma import normalize, sigma
+from specjax._core.state import State
+from specjax._core.step import SingularVectors, power_iteration
+from specjax._moved import claim as _claim
+from specjax._moved import moved as _moved
+from specjax.certificates import Certificate
+from specjax.certificates._lipschitz import lipschitz
+from specjax.diagnostics._metrics import metrics
+from specjax.diagnostics._report import Report, report
+from specjax.kernels import (
+    Kernels,
+    Rule,
+    equinox_kernels,
+    flax_kernels,
+    haiku_kernels,
+    shard_map_kernels,
+    state_specs,
+)
+from specjax.linear_maps import Conv, LinearMap, Matrix
+from specjax.transforms import SpectralNorm, sn_apply, sn_fuse, sn_init, spectral_norm
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+# In the order of the drawing.
+__all__ = [
+    # kernels: which leaf is which linear map
+    "Kernels",
+    "Rule",
+    "flax_kernels",
+    "haiku_kernels",
+    "equinox_kernels",
+    "shard_map_kernels",
+    "state_specs",
+    "LinearMap",
+    "Matrix",
+    "Conv",
+    # the arrows, for one kernel
+    "warm_up",
+    "SingularVectors",
+    "power_iteration",
+    "sigma",
+    "normalize",
+    # the trees
+    "State",
+    "sn_init",
+    "sn_apply",
+    "sn_fuse",
+    "SpectralNorm",
+    "spectral_norm",
+    # what is said of them
+    "metrics",
+    "Report",
+    "report",
+    "Certificate",
+    "lipschitz",
+    # rooms
+    "bounds",
+    "certificates",
+    "constraints",
+    "errors",
+    "linear_maps",
+]
+_OWN = [name for name in __all__ if name not in ("Kernels", "Rule", "State")]
+_claim(__name__, _OWN, globals())
+__getattr__ = _moved(
+    __name__,
+    {
+        "specjax.certificates": (
+            *("AvgPool", "Claim", "Factor", "MaxPool", "Repeat", "Reshape"),
+            *("Residual", "Scale", "SumPool"),
+        )
+    },
+)

@@ -8,8 +8,8 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from specjax.constraints._mean_only import feature_axes, mean_only
 from specjax.linear_maps._matrix import Axes
+from specjax.normalization import feature_axes, mean_only
 
 
 class MeanOnlyBatchNorm(nn.Module):
@@ -61,7 +61,7 @@ class MeanOnlyBatchNorm(nn.Module):
             use_running_average: as the attribute, which has to be None then.
 
         Raises:
-            ValueError, TypeError: as `specjax.constraints.mean_only`.
+            ValueError, TypeError: as `specjax.normalization.mean_only`.
         """
         use_running_average = nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average

@@ -8,7 +8,7 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from specjax.constraints._mean_only import feature_axes, mean_only
+from specjax.normalization import feature_axes, mean_only
 
 
 class MeanOnlyBatchNorm(nnx.Module):
@@ -77,7 +77,7 @@ class MeanOnlyBatchNorm(nnx.Module):
             use_running_average: overrides the mode of the layer.
 
         Raises:
-            ValueError, TypeError: as `specjax.constraints.mean_only`.
+            ValueError, TypeError: as `specjax.normalization.mean_only`.
         """
         if use_running_average is None:
             use_running_average = self.use_running_average

@@ -31,6 +31,8 @@ from specjax._options import Bound
 from specjax.kernels._rules import Kernels, Rule, as_rule, flax_kernels
 from specjax.transforms import Options, Step, spectral_norm, step
 
+__all__ = ["MeanOnlyBatchNorm", "SpectralNorm"]
+
 
 class SpectralNorm(nn.Module):
     """Calls a layer with its kernels normalized; the layer's params stay as they are.

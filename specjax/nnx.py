@@ -30,6 +30,8 @@ from specjax._options import Bound, check_flags, check_norm, check_options
 from specjax.kernels._rules import Kernels, flax_kernels
 from specjax.transforms import Options, spectral_norm, step
 
+__all__ = ["MeanOnlyBatchNorm", "SpectralNorm", "SpectralStat"]
+
 
 class SpectralStat(nnx.BatchStat[jax.Array]):
     """The variable type of u and sigma: carried, not trained, and never averaged."""

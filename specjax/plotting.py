@@ -17,6 +17,8 @@ from specjax.diagnostics._report import Report
 from specjax.diagnostics._row import Row
 from specjax.errors import needs_extra
 
+__all__ = ["plot_history", "plot_spectra"]
+
 with needs_extra("report"):
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg

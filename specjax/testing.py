@@ -17,6 +17,13 @@ from specjax.bounds._size import MAX_BYTES, check_bytes
 from specjax.kernels._rules import Kernels, flax_kernels, select
 from specjax.linear_maps import StackedMap
 
+__all__ = [
+    "assert_fixed_point",
+    "assert_only_kernels_differ",
+    "assert_spectral_norms",
+    "spectral_norms",
+]
+
 
 def spectral_norms(params: Any, *, kernels: Kernels = flax_kernels) -> dict[str, Any]:
     """Returns the largest singular value of every kernel, by float64 SVD.

@@ -20,6 +20,8 @@ from specjax.bounds._certified import certified
 from specjax.kernels import Kernels, flax_kernels, select
 from specjax.linear_maps import StackedMap
 
+__all__ = ["SpectralNorm", "sn_apply", "sn_fuse", "sn_init", "spectral_norm"]
+
 # The door of `_fast`, which changes compiled programs and no number. The package is
 # whole without that folder.
 try:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import specjax as sx
+from specjax import certificates as sc
 from specjax.certificates import _activations, _upward
 from specjax.certificates._certificate import Certificate, Factor, digits
 from tests.cases import enable_x64
@@ -167,7 +168,7 @@ IMAGE = (12, 9, 1)
 @every_pool
 @pytest.mark.parametrize("count_include_pad", [True, False])
 def test_the_mean_of_a_window_against_its_dense_operator(words, count_include_pad):
-    part = sx.AvgPool(*words, count_include_pad=count_include_pad)
+    part = sc.AvgPool(*words, count_include_pad=count_include_pad)
     pool = functools.partial(
         nn.avg_pool,
         window_shape=words[0],
@@ -180,23 +181,23 @@ def test_the_mean_of_a_window_against_its_dense_operator(words, count_include_pa
     assert exact <= constant * (1 + 1e-12)
     if count_include_pad:  # the edges of an image this small cost up to a tenth
         assert constant <= exact * 1.1
-        total = sx.SumPool(*words).factor().constant
+        total = sc.SumPool(*words).factor().constant
         assert total == pytest.approx(constant * math.prod(words[0]))
     out = part.output_shape(IMAGE)
     assert matrix.shape == (math.prod(IMAGE), math.prod(out))
 
 
 def test_pools_of_windows_that_do_not_overlap_are_exact():
-    assert sx.AvgPool((2, 2), strides=2).factor().constant == 0.5
-    assert sx.SumPool((3, 3), strides=(3, 3)).factor().constant == 3.0
-    seventh = sx.AvgPool((7, 7), strides=(7, 7)).factor().constant
+    assert sc.AvgPool((2, 2), strides=2).factor().constant == 0.5
+    assert sc.SumPool((3, 3), strides=(3, 3)).factor().constant == 3.0
+    seventh = sc.AvgPool((7, 7), strides=(7, 7)).factor().constant
     assert 1 / 7 < Fraction(1, 7) <= seventh <= 1 / 7 + 1e-15
-    assert sx.MaxPool((2, 2), strides=(2, 2)).factor().constant == 1.0
+    assert sc.MaxPool((2, 2), strides=(2, 2)).factor().constant == 1.0
 
 
 @every_pool
 def test_the_maximum_of_a_window_against_pairs_of_images(words):
-    part = sx.MaxPool(*words)
+    part = sc.MaxPool(*words)
     constant = part.factor().constant
     rng = np.random.default_rng(0)
     x = rng.standard_normal((300, *IMAGE)).astype(np.float32)
@@ -236,11 +237,13 @@ class Linear(nn.Module):
 
 LINEAR_PARTS = [
     "Conv_0",
-    sx.Residual(["Conv_1", "Conv_2"]),
-    sx.AvgPool((2, 2), strides=(2, 2)),
-    sx.Residual(["Conv_4", sx.Scale(0.5)], shortcut=["Conv_3"]),
+    sc.Residual(["Conv_1", "Conv_2"]),
+    sc.AvgPool((2, 2), strides=(2, 2)),
+    sc.Residual(
+        ["Conv_4", sc.Scale(0.5)], shortcut=["Conv_3"]
+    ),
     "Conv_5",
-    sx.Reshape(),
+    sc.Reshape(),
     "Dense_0",
 ]
 SIZES = {
@@ -326,8 +329,8 @@ class Curved(nn.Module):
 CURVED_PARTS = [
     "Conv_0",
     nn.relu,
-    sx.Residual(["Conv_1", nn.silu, "Conv_2"]),
-    sx.MaxPool((2, 2), strides=(2, 2)),
+    sc.Residual(["Conv_1", nn.silu, "Conv_2"]),
+    sc.MaxPool((2, 2), strides=(2, 2)),
     jnp.ravel,
     "Dense_0",
     nn.gelu,
@@ -391,8 +394,15 @@ def test_layers_one_after_another_as_a_scan_applies_them():
             return scan()(x, None)[0]
 
     params = Net().init(jax.random.key(0), jnp.ones((1, 6)))["params"]
-    inner = ["ScanBlock_0/Dense_0", nn.tanh, "ScanBlock_0/Dense_1", sx.Scale(0.5)]
-    certificate = sx.lipschitz(params, [sx.Repeat([sx.Residual(inner)])])
+    inner = [
+        "ScanBlock_0/Dense_0",
+        nn.tanh,
+        "ScanBlock_0/Dense_1",
+        sc.Scale(0.5),
+    ]
+    certificate = sx.lipschitz(
+        params, [sc.Repeat([sc.Residual(inner)])]
+    )
     first, second = (
         np.asarray(params["ScanBlock_0"][f"Dense_{i}"]["kernel"]) for i in (0, 1)
     )
@@ -408,15 +418,17 @@ def test_layers_one_after_another_as_a_scan_applies_them():
     jacobians = np.asarray(jax.vmap(jax.jacfwd(apply))(points))
     assert np.linalg.norm(jacobians, 2, axis=(1, 2)).max() <= certificate.value
     with pytest.raises(ValueError, match="got a stack of 3 kernels; need to know how"):
-        sx.lipschitz(params, [sx.Residual(inner)])
+        sx.lipschitz(params, [sc.Residual(inner)])
     with pytest.raises(ValueError, match="inside of another Repeat"):
-        sx.lipschitz(params, [sx.Repeat([sx.Repeat(inner)])])
+        sx.lipschitz(params, [sc.Repeat([sc.Repeat(inner)])])
 
 
 def test_a_repeat_needs_stacks():
     params = {"a": dense_layer(3, 3)}
     with pytest.raises(ValueError, match="Repeat: got stacks of shapes"):
-        sx.lipschitz(params, [sx.Repeat(["a"])], kernels={"a/kernel": sx.Matrix()})
+        sx.lipschitz(
+            params, [sc.Repeat(["a"])], kernels={"a/kernel": sx.Matrix()}
+        )
 
 
 # --- what has no constant -------------------------------------------------------------
@@ -455,7 +467,9 @@ def test_batch_normalization_in_evaluation_is_a_scale():
     scale, var = rng.standard_normal(4), rng.uniform(0.1, 2, 4)
     params = {"Dense_0": dense_layer(3, 4)}
     by = scale / np.sqrt(var + 1e-5)
-    certificate = sx.lipschitz(params, ["Dense_0", sx.Scale(by)], input_shape=(3,))
+    certificate = sx.lipschitz(
+        params, ["Dense_0", sc.Scale(by)], input_shape=(3,)
+    )
     norm = norm_of(params["Dense_0"]["kernel"] * by)
     assert norm <= certificate.value
     assert certificate.factors[1].constant == np.abs(by).max()
@@ -463,10 +477,12 @@ def test_batch_normalization_in_evaluation_is_a_scale():
 
 def test_a_claim_is_listed_as_one():
     params = {"a": dense_layer(3, 3)}
-    certificate = sx.lipschitz(params, ["a", sx.Claim("mine", 2.0, "by hand")])
+    certificate = sx.lipschitz(
+        params, ["a", sc.Claim("mine", 2.0, "by hand")]
+    )
     assert certificate.factors[1] == Factor("mine", 2.0, "upper", "claimed: by hand")
     with pytest.raises(ValueError, match="need a number of 0 or more"):
-        sx.Claim("mine", float("nan"))
+        sc.Claim("mine", float("nan"))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -560,17 +576,17 @@ def test_parts_that_do_not_fit_each_other():
     assert text.startswith("Conv_0: got an input of shape (2, 8, 6, 2) from")
     text = refused([*LINEAR_PARTS[:-2], "Dense_0"], params, kernels=SIZES)
     assert "Dense_0: got an input of shape (2, 2, 5)" in text
-    assert "specjax.Reshape()" in text
-    parts = ["Conv_0", sx.Residual(["Conv_1"])]
+    assert "specjax.certificates.Reshape()" in text
+    parts = ["Conv_0", sc.Residual(["Conv_1"])]
     rest = [name for name in params if name not in ("Conv_0", "Conv_1")]
     text = refused(parts, params, kernels=SIZES, unused=rest)
     assert "a branch of shape (8, 6, 3) and a shortcut of shape (8, 6, 4)" in text
     for part in (
-        sx.MaxPool((2,)),
-        sx.AvgPool((9, 9)),
-        sx.Reshape((5, -1)),
-        sx.Scale(np.ones((2, 8, 6, 4))),
-        sx.Scale(np.ones(3)),
+        sc.MaxPool((2,)),
+        sc.AvgPool((9, 9)),
+        sc.Reshape((5, -1)),
+        sc.Scale(np.ones((2, 8, 6, 4))),
+        sc.Scale(np.ones(3)),
     ):
         text = refused([part], params, input_shape=(8, 6, 4), unused=list(params))
         assert "got an input of shape (8, 6, 4)" in text
@@ -591,7 +607,7 @@ def test_a_module_of_several_layers_is_not_one():
 def test_bad_pools_and_traced_params():
     for words in (((2, 0), None), ((2, 2), (1,)), ((), None), ((2, 2), 0)):
         with pytest.raises(ValueError, match=r"MaxPool: got window=.*; need an int"):
-            sx.MaxPool(*words)
+            sc.MaxPool(*words)
     params = {"a": dense_layer(3, 4)}
     with pytest.raises(TypeError, match="params: got a traced array; need values"):
         jax.jit(lambda params: lipschitz(params, ["a"]).value)(params)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from specjax import constraints as sc
+from specjax import gan
 
 
 class Game(NamedTuple):
@@ -33,7 +33,7 @@ SETTINGS = {
 OWN = Game(None, 0.5, 0.999, 1)
 
 LOSSES = {
-    "hinge": sc.hinge,
-    "non-saturating": sc.non_saturating,
-    "wasserstein": sc.wasserstein,
+    "hinge": gan.hinge,
+    "non-saturating": gan.non_saturating,
+    "wasserstein": gan.wasserstein,
 }

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 import specjax.linen
-from specjax.constraints import maxmin
+from specjax.activations import maxmin
 
 # The paper's leaky ReLU has slope 0.1.
 ACTIVATIONS = {

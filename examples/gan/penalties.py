@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Float
 
 from specjax import constraints as sc
+from specjax import gan
 
 Tree = Any
 
@@ -33,19 +34,19 @@ class Seen(NamedTuple):
 
 
 def _gp(seen: Seen) -> Float[Array, ""]:
-    return 10 * sc.wgan_gp(seen.critic, seen.real, seen.fake, seen.key)
+    return 10 * gan.wgan_gp(seen.critic, seen.real, seen.fake, seen.key)
 
 
 def _gp_one_sided(seen: Seen) -> Float[Array, ""]:
-    return 10 * sc.wgan_gp(seen.critic, seen.real, seen.fake, seen.key, one_sided=True)
+    return 10 * gan.wgan_gp(seen.critic, seen.real, seen.fake, seen.key, one_sided=True)
 
 
 def _r1(seen: Seen) -> Float[Array, ""]:
-    return 10 * sc.r1(seen.critic, seen.real)
+    return 10 * gan.r1(seen.critic, seen.real)
 
 
 def _r2(seen: Seen) -> Float[Array, ""]:
-    return 10 * sc.r2(seen.critic, seen.fake)
+    return 10 * gan.r2(seen.critic, seen.fake)
 
 
 def _orthogonal(seen: Seen) -> Float[Array, ""]:

@@ -6,8 +6,17 @@ Each function takes a kernel (or a stack) and its linear map, and returns a `Nor
 number, its kind, whether it is of the matrix or of the operator, and the method.
 """
 
-from specjax.bounds._exact import exact as exact
-from specjax.bounds._exact import singular_values as singular_values
-from specjax.bounds._lower import lower as lower
-from specjax.bounds._norm import Norm as Norm
-from specjax.bounds._upper import upper as upper
+from specjax._moved import claim as _claim
+from specjax.bounds._exact import exact, singular_values
+from specjax.bounds._lower import lower
+from specjax.bounds._norm import Norm
+from specjax.bounds._upper import upper
+
+__all__ = [
+    "Norm",
+    "exact",
+    "lower",
+    "singular_values",
+    "upper",
+]
+_claim(__name__, __all__, globals())

@@ -160,13 +160,14 @@ _REASONS = tuple(
         (
             "batch_?norm",
             "batch statistics: in training the output for one input depends on the "
-            "rest of its batch. In evaluation: specjax.Scale(scale / sqrt(var + "
-            "epsilon))",
+            "rest of its batch. In evaluation: "
+            "specjax.certificates.Scale(scale / sqrt(var + epsilon))",
         ),
         (
             "(layer|group|rms|instance)_?norm|^normalize$|^standardize$",
             "divides by the deviation of its own input: steep where that is small. "
-            "With an epsilon: at most specjax.Scale(max|scale| / sqrt(epsilon))",
+            "With an epsilon: at most "
+            "specjax.certificates.Scale(max|scale| / sqrt(epsilon))",
         ),
         (
             "dropout",
@@ -174,7 +175,7 @@ _REASONS = tuple(
             "is left out of the chain",
         ),
         ("embed", "its input is an integer: there is no distance to compare with"),
-        ("log_softmax", "sqrt(n) for n classes: specjax.Scale(sqrt(n))"),
+        ("log_softmax", "sqrt(n) for n classes: specjax.certificates.Scale(sqrt(n))"),
         ("glu$", "a product of two parts of the input grows with it"),
         ("^(exp|expm1|square|log|log1p|sqrt|reciprocal)$", "its slope has no bound"),
     )

@@ -118,8 +118,8 @@ def _stack_message(name: str, sizes: Shape, at: int | None) -> str:
     if at is None:
         got = f"a stack of {' x '.join(map(str, sizes))} kernels"
         need = "to know how they follow each other"
-        fix = f"specjax.Repeat([{name!r}, ...]) for layers one after the other, as in "
-        fix += "flax.linen.scan, or the params of one slice"
+        fix = f"specjax.certificates.Repeat([{name!r}, ...]) for layers one after the "
+        fix += "other, as in flax.linen.scan, or the params of one slice"
     else:
         got = f"{len(sizes)} axes of a stack inside of a Repeat"
         need, fix = "one", "a Repeat around stacks only, or the params of one slice"
@@ -139,7 +139,7 @@ def _through(name: str, linear_map: ResolvedMap, shape: Shape | None) -> Shape |
             got=f"an input of shape {shape} from the part before it",
             need=f"{before}",
             fix="Conv(input_shape=...) with the size that the layer is used at, or "
-            "specjax.Reshape() where the network flattens",
+            "specjax.certificates.Reshape() where the network flattens",
         )
         raise ValueError(message)
     return shape[:rest] + after
@@ -205,7 +205,7 @@ def _function(part: Any, shape: Shape | None) -> tuple[Factor, Shape | None]:
         return Factor(name, math.inf, "none", slope.why), shape
     reason = reason_for(name) or (
         "a function that specjax does not know. With a proof of your own: "
-        "specjax.Claim(name, constant, why)"
+        "specjax.certificates.Claim(name, constant, why)"
     )
     return Factor(name, math.inf, "none", reason), None
 

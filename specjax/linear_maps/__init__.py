@@ -4,6 +4,7 @@ A map is said without a shape (`LinearMap`) and resolved once for the array that
 of: `StackedMap` is how kernels are stacked in it, `ResolvedMap` the map of one kernel.
 """
 
+from specjax._moved import claim as _claim
 from specjax.linear_maps._conv import Conv as Conv
 from specjax.linear_maps._conv_local import ConvLocal as ConvLocal
 from specjax.linear_maps._matrix import Matrix as Matrix
@@ -21,3 +22,4 @@ __all__ = [
     "StackedMap",
     "resolve",
 ]
+_claim(__name__, __all__, globals())

@@ -3,8 +3,20 @@
 Forward and backward pass are the plain model's; the whole cost is in the update.
 """
 
-from specjax.optax._clip import clip_weights as clip_weights
-from specjax.optax._project import keep_projected as keep_projected
-from specjax.optax._renormalize import KeepSpectralNormState as KeepSpectralNormState
-from specjax.optax._renormalize import keep_spectral_norm as keep_spectral_norm
-from specjax.optax._renormalize import renormalize as renormalize
+from specjax._moved import claim as _claim
+from specjax.optax._clip import clip_weights
+from specjax.optax._project import keep_projected
+from specjax.optax._renormalize import (
+    KeepSpectralNormState,
+    keep_spectral_norm,
+    renormalize,
+)
+
+__all__ = [
+    "KeepSpectralNormState",
+    "clip_weights",
+    "keep_projected",
+    "keep_spectral_norm",
+    "renormalize",
+]
+_claim(__name__, __all__, globals())

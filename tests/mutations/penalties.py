@@ -2,11 +2,11 @@
 
 from tests.mutations.mutation import Mutation
 
-_LOSSES = "tests/constraints/test_losses.py"
+_LOSSES = "tests/gan/test_losses.py"
 _ON_A_MESH = "tests/constraints/test_on_a_mesh.py"
-_PENALTY = "tests/constraints/test_gradient_penalty.py"
+_PENALTY = "tests/gan/test_gradient_penalty.py"
 _REGULARIZERS = "tests/constraints/test_regularizers.py"
-_SORT = "tests/constraints/test_group_sort.py"
+_SORT = "tests/test_activations.py"
 
 MUTATIONS = (
     Mutation(
@@ -55,28 +55,28 @@ MUTATIONS = (
     ),
     Mutation(
         name="one-weight-for-a-batch-of-pairs",
-        file="specjax/constraints/_gradient_penalty.py",
+        file="specjax/gan/_gradient_penalty.py",
         old="shape = (len(real), *(1 for _ in real.shape[1:]))",
         new="shape = ()",
         killers=(f"{_PENALTY}::test_between_is_on_the_line_of_each_pair",),
     ),
     Mutation(
         name="a-penalty-on-both-sides",
-        file="specjax/constraints/_gradient_penalty.py",
+        file="specjax/gan/_gradient_penalty.py",
         old="jnp.maximum(excess, 0) if one_sided else excess",
         new="jnp.minimum(excess, 0) if one_sided else excess",
         killers=(f"{_PENALTY}::test_closed_forms_of_a_quadratic_critic",),
     ),
     Mutation(
         name="squares-of-gradients-in-half-precision",
-        file="specjax/constraints/_gradient_penalty.py",
+        file="specjax/gan/_gradient_penalty.py",
         old="wide = gradient.astype(vector_dtype(gradient.dtype))",
         new="wide = gradient",
         killers=(f"{_PENALTY}::test_half_precision_is_summed_in_float32",),
     ),
     Mutation(
         name="points-are-drawn-in-half-precision",
-        file="specjax/constraints/_gradient_penalty.py",
+        file="specjax/gan/_gradient_penalty.py",
         old="weight = jax.random.uniform(key, shape, vector_dtype(real.dtype))",
         new="weight = jax.random.uniform(key, shape, real.dtype)",
         killers=(f"{_PENALTY}::test_half_precision_is_summed_in_float32",),
@@ -90,28 +90,28 @@ MUTATIONS = (
     ),
     Mutation(
         name="real-and-fake-change-places",
-        file="specjax/constraints/_losses.py",
+        file="specjax/gan/_losses.py",
         old='return jnp.mean(_wide("fake", fake)) - jnp.mean(_wide("real", real))',
         new='return jnp.mean(_wide("real", real)) - jnp.mean(_wide("fake", fake))',
         killers=(f"{_LOSSES}::test_values_and_slopes",),
     ),
     Mutation(
         name="scores-in-half-precision",
-        file="specjax/constraints/_losses.py",
+        file="specjax/gan/_losses.py",
         old="return scores.astype(vector_dtype(scores.dtype))",
         new="return scores",
         killers=(f"{_LOSSES}::test_half_precision_scores_are_summed_in_float32",),
     ),
     Mutation(
         name="a-tie-of-two-is-turned",
-        file="specjax/constraints/_group_sort.py",
+        file="specjax/activations.py",
         old="pair = jnp.where(swap, second, first), jnp.where(swap, first, second)",
         new="pair = jnp.maximum(first, second), jnp.minimum(first, second)",
         killers=(f"{_SORT}::test_the_jacobian_is_a_permutation_ties_included",),
     ),
     Mutation(
         name="an-axis-from-the-end-is-one-off",
-        file="specjax/constraints/_group_sort.py",
+        file="specjax/activations.py",
         old="    axis %= ndim\n",
         new="    axis = axis + ndim - 1 if axis < -1 else axis % ndim\n",
         killers=(f"{_SORT}::test_every_group_is_sorted",),

@@ -2,7 +2,7 @@
 
 from tests.mutations.mutation import Mutation
 
-_MEAN = "tests/constraints/test_mean_only.py"
+_MEAN = "tests/test_normalization.py"
 _VARIANTS = "tests/constraints/test_variants.py"
 _WEIGHT_NORM = "tests/constraints/test_weight_norm.py"
 
@@ -135,14 +135,14 @@ MUTATIONS = (
     # Mean-only batch normalization.
     Mutation(
         name="a-derivative-through-the-running-mean",
-        file="specjax/constraints/_mean_only.py",
+        file="specjax/normalization.py",
         old="after = lax.stop_gradient(jnp.where(jnp.isfinite(mean), kept, running))",
         new="after = jnp.where(jnp.isfinite(mean), kept, running)",
         killers=(f"{_MEAN}::test_the_derivative_passes_through_the_mean", _MEAN),
     ),
     Mutation(
         name="a-mean-that-is-not-finite-is-kept",
-        file="specjax/constraints/_mean_only.py",
+        file="specjax/normalization.py",
         old="jnp.where(jnp.isfinite(mean), kept, running)",
         new="kept",
         killers=(f"{_MEAN}::test_a_mean_that_is_not_finite_shows_and_is_not_kept",),

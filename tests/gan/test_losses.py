@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from specjax.constraints import hinge, non_saturating, wasserstein
+from specjax.gan import hinge, non_saturating, wasserstein
 
 PAIRS = {"non_saturating": non_saturating, "hinge": hinge, "wasserstein": wasserstein}
 every_pair = pytest.mark.parametrize("name", PAIRS)

@@ -10,6 +10,8 @@ from specjax import errors
 from specjax._core.vectors import vector_dtype
 from specjax.linear_maps._matrix import Axes
 
+__all__ = ["mean_only"]
+
 
 def mean_only(
     x: Inexact[Array, " ..."],

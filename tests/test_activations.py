@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from specjax.constraints import group_sort, maxmin
+from specjax.activations import group_sort, maxmin
 
 
 def in_numpy(x, size, axis):

@@ -10,8 +10,8 @@ import pytest
 from jax.test_util import check_grads
 
 import specjax as sx
-from specjax import constraints as sc
-from specjax.constraints import _gradient_penalty
+from specjax import gan as sc
+from specjax.gan import _gradient_penalty
 from tests.cases import enable_x64
 
 

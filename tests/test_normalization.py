@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 import specjax.linen
 import specjax.nnx
-from specjax.constraints import mean_only
+from specjax.normalization import mean_only
 
 X = jax.random.normal(jax.random.key(0), (8, 5, 6)) * 2 + 3
 RUNNING = jnp.arange(6.0)

@@ -10,6 +10,8 @@ from jaxtyping import Array, Shaped
 from specjax import errors
 from specjax.linear_maps._sharding import explicit_axes
 
+__all__ = ["group_sort", "maxmin"]
+
 
 def maxmin(x: Shaped[Array, " *shape"], axis: int = -1) -> Shaped[Array, " *shape"]:
     """Returns each pair of neighbors (a, b) as (max(a, b), min(a, b)).

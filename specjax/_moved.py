@@ -1,0 +1,37 @@
+"""Public names that have moved: each works for one release, and says the new one."""
+
+import importlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def moved(module: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """Returns the ``__getattr__`` of a module that some names have left.
+
+    Args:
+        module: the one they were in.
+        homes: the names by the module that they are in now.
+    """
+    home_of = {name: home for home, names in homes.items() for name in names}
+
+    def getattr_(name: str) -> Any:
+        if name not in home_of:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        warnings.warn(
+            f"{module}.{name} is now {home_of[name]}.{name}. The old name works until "
+            "the next release.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return getattr(importlib.import_module(home_of[name]), name)
+
+    return getattr_
+
+
+def claim(module: str, names: Sequence[str], objects: Mapping[str, Any]) -> None:
+    """Makes public functions and classes say the module that they are imported from."""
+    for name in names:
+        value = objects[name]
+        if isinstance(value, type) or callable(value):
+            value.__module__ = module
