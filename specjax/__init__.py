@@ -18,8 +18,7 @@ from specjax._moved import claim as _claim
 from specjax._moved import moved as _moved
 from specjax.certificates import Certificate
 from specjax.certificates._lipschitz import lipschitz
-from specjax.diagnostics._metrics import metrics
-from specjax.diagnostics._report import Report, report
+from specjax.diagnostics import Report, metrics, report
 from specjax.kernels import (
     Kernels,
     Rule,

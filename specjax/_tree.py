@@ -14,6 +14,13 @@ from specjax import errors
 
 Path: TypeAlias = tuple[str, ...]
 
+# Where a key of `jax.tree_util` keeps its name.
+_NAME = {
+    GetAttrKey: "name",
+    SequenceKey: "idx",
+    DictKey: "key",
+    FlattenedIndexKey: "key",
+}
 # The attribute in which flax keeps the array of a box or of a variable.
 _BOXED = ("value", "raw_value")
 
@@ -55,16 +62,4 @@ def names_of(path: tuple[Any, ...]) -> Path:
     """Returns the names on a path of `jax.tree_util`, without that of a box."""
     if path and isinstance(path[-1], GetAttrKey) and path[-1].name in _BOXED:
         path = path[:-1]
-    return tuple(_name(key) for key in path)
-
-
-def _name(key: Any) -> str:
-    match key:
-        case GetAttrKey():
-            return key.name
-        case SequenceKey():
-            return str(key.idx)
-        case DictKey() | FlattenedIndexKey():
-            return str(key.key)
-        case _:
-            return str(key)
+    return tuple(str(getattr(key, _NAME.get(type(key), ""), key)) for key in path)

@@ -50,6 +50,7 @@ def sn_init(
         ValueError, TypeError: if no leaf is a kernel, or one does not fit its map.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> params = {"Dense_0": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}}
         >>> state = sn_init(params)
         >>> print(state["Dense_0"]["kernel"]["sigma"].round(4))
@@ -111,6 +112,7 @@ def sn_apply(
             `sn_init`, and for a state that does not fit the params.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> params = {"Dense_0": {"kernel": 5 * jnp.ones((3, 4)), "bias": jnp.ones(4)}}
         >>> params_sn, state = sn_apply(params, sn_init(params))
         >>> print(jnp.linalg.norm(params_sn["Dense_0"]["kernel"], 2).round(4))
@@ -224,6 +226,7 @@ def spectral_norm(
         ValueError, TypeError: for options out of range.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> init, apply, fuse = spectral_norm(bound=0.9, cap=True)
         >>> params = {"Dense_0": {"kernel": jnp.ones((3, 4))}}
         >>> params_sn, state = apply(params, init(params))

@@ -366,7 +366,6 @@ class Block(nn.Module):
 
 
 @pytest.mark.parametrize(("layer", "text"), [
-    (nn.ConvLocal(3, (3, 3)), "of a ConvLocal, another filter at each place"),
     (Block(), "operator=True and the kernel float32[3,3,2,3] of a Block"),
     (nn.Conv(3, (3, 3), mask=jnp.ones((3, 3, 2, 3))), "of a Conv, whose mask changes"),
 ])  # fmt: skip

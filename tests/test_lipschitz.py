@@ -239,9 +239,7 @@ LINEAR_PARTS = [
     "Conv_0",
     sc.Residual(["Conv_1", "Conv_2"]),
     sc.AvgPool((2, 2), strides=(2, 2)),
-    sc.Residual(
-        ["Conv_4", sc.Scale(0.5)], shortcut=["Conv_3"]
-    ),
+    sc.Residual(["Conv_4", sc.Scale(0.5)], shortcut=["Conv_3"]),
     "Conv_5",
     sc.Reshape(),
     "Dense_0",
@@ -400,9 +398,7 @@ def test_layers_one_after_another_as_a_scan_applies_them():
         "ScanBlock_0/Dense_1",
         sc.Scale(0.5),
     ]
-    certificate = sx.lipschitz(
-        params, [sc.Repeat([sc.Residual(inner)])]
-    )
+    certificate = sx.lipschitz(params, [sc.Repeat([sc.Residual(inner)])])
     first, second = (
         np.asarray(params["ScanBlock_0"][f"Dense_{i}"]["kernel"]) for i in (0, 1)
     )
@@ -426,9 +422,7 @@ def test_layers_one_after_another_as_a_scan_applies_them():
 def test_a_repeat_needs_stacks():
     params = {"a": dense_layer(3, 3)}
     with pytest.raises(ValueError, match="Repeat: got stacks of shapes"):
-        sx.lipschitz(
-            params, [sc.Repeat(["a"])], kernels={"a/kernel": sx.Matrix()}
-        )
+        sx.lipschitz(params, [sc.Repeat(["a"])], kernels={"a/kernel": sx.Matrix()})
 
 
 # --- what has no constant -------------------------------------------------------------
@@ -467,9 +461,7 @@ def test_batch_normalization_in_evaluation_is_a_scale():
     scale, var = rng.standard_normal(4), rng.uniform(0.1, 2, 4)
     params = {"Dense_0": dense_layer(3, 4)}
     by = scale / np.sqrt(var + 1e-5)
-    certificate = sx.lipschitz(
-        params, ["Dense_0", sc.Scale(by)], input_shape=(3,)
-    )
+    certificate = sx.lipschitz(params, ["Dense_0", sc.Scale(by)], input_shape=(3,))
     norm = norm_of(params["Dense_0"]["kernel"] * by)
     assert norm <= certificate.value
     assert certificate.factors[1].constant == np.abs(by).max()
@@ -477,9 +469,7 @@ def test_batch_normalization_in_evaluation_is_a_scale():
 
 def test_a_claim_is_listed_as_one():
     params = {"a": dense_layer(3, 3)}
-    certificate = sx.lipschitz(
-        params, ["a", sc.Claim("mine", 2.0, "by hand")]
-    )
+    certificate = sx.lipschitz(params, ["a", sc.Claim("mine", 2.0, "by hand")])
     assert certificate.factors[1] == Factor("mine", 2.0, "upper", "claimed: by hand")
     with pytest.raises(ValueError, match="need a number of 0 or more"):
         sc.Claim("mine", float("nan"))

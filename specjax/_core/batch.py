@@ -35,14 +35,16 @@ def over_batch(function: Callable[..., _R]) -> Callable[..., _R]:
         one = functools.partial(function, linear_map=linear_map.one, **options)
         for gone, axis in reversed(list(enumerate(linear_map.batch_axis))):
             one = jax.vmap(one, in_axes=(axis - gone, *(0 for _ in vectors)))
-        return one(kernel, *(_placed_as_stack(kernel, linear_map, v) for v in vectors))
+        if linear_map.batch_axis:
+            vectors = (_placed_as_stack(kernel, linear_map, v) for v in vectors)
+        return one(kernel, *vectors)
 
     return lifted
 
 
 def _placed_as_stack(kernel: Array, stack: StackedMap, vector: Array) -> Array:
     """Returns the vectors of a stack, its batch axes sharded as the kernel's are."""
-    if not stack.batch_axis or not explicit_axes(kernel):
+    if not explicit_axes(kernel):
         return vector
     spec = jax.typeof(kernel).sharding.spec
     own = jax.typeof(vector).sharding.spec[len(stack.batch_axis) :]

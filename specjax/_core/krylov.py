@@ -49,6 +49,7 @@ def warm_up(
         n_steps: dimension of the Krylov space, at most.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import jax
         >>> w = jax.random.normal(jax.random.key(0), (256, 512))
         >>> u, _ = warm_up(w, jax.numpy.ones(512))

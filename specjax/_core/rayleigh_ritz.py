@@ -9,6 +9,7 @@ closed form, without a library call, so it fuses on every backend. Sharded vecto
 where they are.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from jaxtyping import Array, Inexact, Real
 
 from specjax._core.guards import inverse, usable
 from specjax._core.vectors import hashed_unit_vector
-from specjax.linear_maps._sharding import Names, summed
+from specjax.linear_maps._sharding import Names
 
 # A vector this much shorter than the other is taken for zero.
 NEGLIGIBLE_LENGTH = 1e-3
@@ -112,13 +113,14 @@ def ritz_coefficients(
 ) -> RitzCoefficients:
     """Returns all that is summed over the vectors."""
     over = tuple(name for names in split for name in names)
-    before = gram(u, u2, over)
-    images = Gram(dot(u, z, over).real, dot(u2, z2, over).real, dot(u, z2, over))
+    pairs = (u, u), (u2, u2), (u, u2), (u, z), (u2, z2), (u, z2)
+    sums = inner_products(pairs, over)
+    before, images = gram_of(*sums[:3]), gram_of(*sums[3:])
     c1, c2, d = _orthonormal(images)
-    turned = gram(c1 * z, c2 * z2 - d * z, over)
-    k1, k2 = _shortened(turned.first, c1), _shortened(turned.second, c2)
+    rotated = gram(c1 * z, c2 * z2 - d * z, over)
+    k1, k2 = _shortened(rotated.first, c1), _shortened(rotated.second, c2)
     c1, c2, d = k1 * c1, k2 * c2, k2 * d
-    c, s, sigma, beside = leading_eigenvector(turned.scaled(k1, k2))
+    c, s, sigma, beside = leading_eigenvector(rotated.scaled(k1, k2))
     weights = c * c1 - s * d, s * c2
     across = -(jnp.conj(c) * d + jnp.conj(s) * c1), jnp.conj(c) * c2
     # In u's units; it is longer than u, since u rotates away from it.
@@ -234,15 +236,21 @@ def gram(
     first: Inexact[Array, " *side"], second: Inexact[Array, " *side"], over: Names = ()
 ) -> Gram:
     """Returns the inner products of two vectors."""
-    squares = dot(first, first, over).real, dot(second, second, over).real
-    return Gram(*squares, dot(first, second, over))
+    pairs = (first, first), (second, second), (first, second)
+    return gram_of(*inner_products(pairs, over))
 
 
-def dot(
-    first: Inexact[Array, " *side"], second: Inexact[Array, " *side"], over: Names = ()
-) -> Inexact[Array, ""]:
-    """Returns ``<first, second>``: the sum of ``conj(first) second``."""
-    return summed(jnp.sum(jnp.conj(first) * second), over)
+def gram_of(first: Array, second: Array, inner: Array) -> Gram:
+    """Returns three inner products as a `Gram`: squared lengths are real."""
+    return Gram(first.real, second.real, inner)
+
+
+def inner_products(
+    pairs: Sequence[tuple[Array, Array]], over: Names = ()
+) -> list[Array]:
+    """Returns ``<first, second>``, the sum of ``conj(first) second``, of each pair."""
+    sums = [jnp.sum(jnp.conj(first) * second) for first, second in pairs]
+    return lax.psum(sums, over) if over else sums
 
 
 class Eigenvector(NamedTuple):

@@ -44,6 +44,8 @@ def sigma(
             not computed, and has the derivative.
 
     Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
         >>> w = jnp.array([[3.0, 0.0], [0.0, 1.0]])
         >>> u = v = jnp.array([1.0, 0.0])
         >>> print(sigma(w, u, v))
@@ -107,6 +109,7 @@ def normalize(
         cap: only shrink: a kernel below the bound comes back as it is.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> print(normalize(jnp.array([[3.0, 0.0], [0.0, 1.5]]), jnp.array(3.0)))
         [[1.  0. ]
          [0.  0.5]]

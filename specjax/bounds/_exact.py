@@ -54,6 +54,7 @@ def exact(
             `max_bytes`, or if the kernel does not fit its map.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> box = jnp.ones((3, 3, 1, 1))
         >>> import specjax as sx
         >>> found = exact(box, sx.Conv((8, 8), padding="CIRCULAR"))
@@ -91,6 +92,7 @@ def singular_values(
         ValueError, TypeError: as `exact`.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> print(singular_values(jnp.array([[0.0, 2.0], [3.0, 0.0]])))
         [3. 2.]
     """

@@ -80,6 +80,7 @@ def upper(
             `every_size` with reflected padding.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import specjax as sx
         >>> box, image = jnp.ones((3, 3, 1, 1)), sx.Conv((8, 8))
         >>> print(upper(box, image).value.round(3))  # zero padding: 8.287

@@ -65,6 +65,7 @@ def lipschitz(
         TypeError: if the params are traced, or `upper` returns no upper bound.
 
     Example:
+        >>> import jax
         >>> params = {"Dense_0": {"kernel": jax.numpy.ones((8, 2))}}
         >>> certificate = lipschitz(params, ["Dense_0", jax.nn.sigmoid])
         >>> print(round(certificate.value, 2))  # 4 times 1/4

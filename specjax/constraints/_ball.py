@@ -58,6 +58,7 @@ def project_spectral_ball(
             `Conv`, ValueError for a shard of one, and for options out of range.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> params = {"Dense_0": {"kernel": jnp.diag(jnp.array([3.0, 0.5]))}}
         >>> print(project_spectral_ball(params)["Dense_0"]["kernel"].round(4))
         [[1.  0. ]

@@ -88,6 +88,7 @@ def bsn_apply(
         ValueError, TypeError: as `sn_apply` and `bsn_init`.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> params = {"Conv_0": {"kernel": jnp.ones((3, 3, 4, 16))}}
         >>> params_bsn, state = bsn_apply(params, bsn_init(params))
         >>> kernel = params_bsn["Conv_0"]["kernel"]

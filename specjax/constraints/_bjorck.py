@@ -51,6 +51,7 @@ def bjorck(
             below 0.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> params = {"Dense_0": {"kernel": jnp.array([[0.0, -3.0], [0.5, 0.0]])}}
         >>> print(bjorck(params)["Dense_0"]["kernel"].round(4))
         [[ 0. -1.]

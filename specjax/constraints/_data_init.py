@@ -58,6 +58,8 @@ def wn_data_init(
             one message.
 
     Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
         >>> from specjax.constraints import wn_init
         >>> x = jax.random.normal(jax.random.key(0), (64, 3))
         >>> def outputs(params):

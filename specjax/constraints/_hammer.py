@@ -53,6 +53,7 @@ def spectral_hammer(
         ValueError, TypeError: as `project_spectral_ball`.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> params = {"Dense_0": {"kernel": jnp.diag(jnp.array([3.0, 2.0]))}}
         >>> kernel = spectral_hammer(params)["Dense_0"]["kernel"]
         >>> print(jnp.linalg.svd(kernel, compute_uv=False).round(4))

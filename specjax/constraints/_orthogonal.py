@@ -51,6 +51,7 @@ def orthogonal_penalty(
             outputs that are split by hand: each device has some of the units only.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> params = {"Dense_0": {"kernel": jnp.array([[2.0, 1.0], [0.0, 1.0]])}}
         >>> for form in ("off_diagonal", "squared", "absolute"):
         ...     print(orthogonal_penalty(params, form=form))

@@ -49,6 +49,7 @@ def spectral_penalty(
         ValueError, TypeError: as `sn_apply`.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from specjax import sn_init
         >>> params = {"Dense_0": {"kernel": jnp.diag(jnp.array([3.0, 2.0]))}}
         >>> penalty, state = spectral_penalty(params, sn_init(params))

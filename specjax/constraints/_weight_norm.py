@@ -41,6 +41,8 @@ def wn_init(
         ValueError, TypeError: if no leaf is a kernel, or one does not fit its map.
 
     Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
         >>> params = {"Dense_0": {"kernel": jnp.array([[3.0, 0.0], [4.0, 2.0]])}}
         >>> split = wn_init(params)
         >>> print(split["g"]["Dense_0"]["kernel"])
@@ -80,6 +82,8 @@ def wn_apply(split: Any, *, kernels: Kernels = flax_kernels) -> Any:
             these kernels.
 
     Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
         >>> params = {"Dense_0": {"kernel": jnp.array([[3.0, 0.0], [4.0, 2.0]])}}
         >>> split = wn_init(params)
         >>> split["v"] = jax.tree.map(lambda v: 7 * v, split["v"])

@@ -55,6 +55,7 @@ def metrics(
         ValueError, TypeError: as `sn_apply`.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import specjax as sx
         >>> params = {"Dense_0": {"kernel": jnp.diag(jnp.array([2.0, 1.0]))}}
         >>> found = metrics(params, sx.sn_init(params))["Dense_0/kernel"]

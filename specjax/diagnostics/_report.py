@@ -72,6 +72,7 @@ def report(
         ValueError: if no leaf is a kernel.
 
     Example:
+        >>> import numpy as np
         >>> params = {"Dense_0": {"kernel": np.diag(np.float32([2, 1]))}}
         >>> (row,) = report(params).rows
         >>> print(row.path, row.exact, row.condition_number)

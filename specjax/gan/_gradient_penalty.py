@@ -36,6 +36,7 @@ def gradient_norms(critic: Critic, x: Float[Array, "n ..."]) -> Float[Array, " n
         ValueError: if the critic does not return one score for each sample.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> x = jnp.array([[3.0, 4.0], [0.0, 0.0]])
         >>> print(gradient_norms(lambda x: jnp.sum(x**2, axis=1) / 2, x))
         [5. 0.]
@@ -67,6 +68,7 @@ def gradient_penalty(
             finite number of 0 or more.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> x = jnp.ones((5, 4))
         >>> def critic(x):  # of slope 2
         ...     return x.sum(axis=1)
@@ -99,6 +101,8 @@ def between(
         ValueError: if their shapes differ.
 
     Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
         >>> x = between(jax.random.key(0), jnp.ones((2, 3)), jnp.zeros((2, 3)))
         >>> print(bool((x[0] == x[0, 0]).all()), bool(x[0, 0] == x[1, 0]))
         True False
@@ -142,6 +146,8 @@ def wgan_gp(
         ValueError, TypeError: as `between` and `gradient_norms`.
 
     Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
         >>> real, fake = jnp.ones((5, 4)), jnp.zeros((5, 4))
         >>> print(wgan_gp(lambda x: x.sum(axis=1), real, fake, jax.random.key(0)))
         1.0
@@ -165,6 +171,7 @@ def r1(critic: Critic, real: Float[Array, "n ..."]) -> Float[Array, ""]:
         ValueError, TypeError: as `gradient_norms`.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> print(r1(lambda x: x.sum(axis=1), jnp.ones((5, 4))))
         2.0
 
@@ -187,6 +194,7 @@ def r2(critic: Critic, fake: Float[Array, "n ..."]) -> Float[Array, ""]:
         ValueError, TypeError: as `gradient_norms`.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> print(r2(lambda x: 2 * x.sum(axis=1), jnp.ones((5, 4))))
         8.0
 

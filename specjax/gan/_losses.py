@@ -42,6 +42,7 @@ class GanLoss(NamedTuple):
         generator: ``generator(fake)``.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> scores = jnp.array([2.0, -1.0])
         >>> for loss in (non_saturating, hinge, wasserstein):
         ...     print(loss.critic(scores, -scores).round(3), loss.generator(-scores))

@@ -39,6 +39,8 @@ def shard_map_kernels(specs: Any, kernels: Kernels = flax_kernels) -> Rule:
             body).
 
     Example:
+        >>> import jax
+        >>> from jax.sharding import PartitionSpec
         >>> rule = shard_map_kernels({"Dense_0": PartitionSpec(None, "model")})
         >>> tuple(rule(("Dense_0", "kernel"), jax.numpy.ones((4, 2))).spec)
         (None, 'model')
@@ -70,6 +72,8 @@ def state_specs(params: Any, specs: Any, *, kernels: Kernels = flax_kernels) -> 
         ValueError, TypeError: as `sn_init`; ValueError for a kernel without a spec.
 
     Example:
+        >>> import jax
+        >>> from jax.sharding import PartitionSpec
         >>> params = {"Dense_0": {"kernel": jax.numpy.ones((3, 4))}}
         >>> found = state_specs(params, PartitionSpec("data", "model"))
         >>> tuple(found["Dense_0"]["kernel"]["u"])

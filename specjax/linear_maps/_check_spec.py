@@ -53,6 +53,8 @@ def check_spec(where: str, kernel: Array, linear_map: StackedMap) -> None:
     that do not exist are an error.
     """
     varies, spec = varying_axes(kernel), linear_map.spec
+    if not varies and spec is None:
+        return
     named = {name for axis in range(kernel.ndim) for name in names_on_axis(spec, axis)}
     for name in sorted(named):
         if _can_tell(where, spec, name) and name not in varies:
@@ -73,12 +75,10 @@ def check_places(
         linear_map: of the kernel.
         vectors: by name: u, u2, v or sigma.
     """
-    split = linear_map.one.split
-    batch = [name for names in linear_map.batch_split for name in names]
-    own = {"u": split.over_y, "u2": split.over_y, "v": split.over_x}
     for name, vector in vectors:
-        allowed = {*batch, *own.get(name, ())}
-        wrong = varying_axes(vector) - allowed
+        varies = varying_axes(vector)
+        allowed = _allowed(name, linear_map) if varies else set()
+        wrong = varies - allowed
         if wrong:
             message = errors.message(
                 name,
@@ -89,6 +89,14 @@ def check_places(
                 fix="in_specs of the state from specjax.state_specs",
             )
             raise ValueError(message)
+
+
+def _allowed(name: str, linear_map: StackedMap) -> set[str]:
+    """Returns the mesh axes over which a vector of this name may be split."""
+    split = linear_map.one.split
+    own = {"u": split.over_y, "u2": split.over_y, "v": split.over_x}
+    batch = (name for names in linear_map.batch_split for name in names)
+    return {*batch, *own.get(name, ())}
 
 
 def _can_tell(where: str, spec: Any, name: str) -> bool:

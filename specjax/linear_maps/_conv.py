@@ -74,6 +74,7 @@ class Conv(Unresolved):
             kernel that this is a shard of are split over the mesh.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> conv = Conv(input_shape=(8, 8))  # 3x3, SAME
         >>> conv.apply(jnp.ones((3, 3, 2, 4)), jnp.ones((8, 8, 2))).shape
         (8, 8, 4)

@@ -40,6 +40,7 @@ class ConvLocal(Unresolved):
         batch_axis: axes of the kernel along which independent kernels are stacked.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> local = ConvLocal(input_shape=(8,), window_shape=(3,))
         >>> local.apply(jnp.ones((8, 6, 4)), jnp.ones((8, 2))).shape
         (8, 4)

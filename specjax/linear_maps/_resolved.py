@@ -73,14 +73,16 @@ class ResolvedMap:
             `jax.shard_map`; the products then sum over these devices.
 
     Example:
+        >>> import dataclasses
+        >>> import jax.numpy as jnp
+        >>> class ResolvedTransposed(ResolvedMap):
+        ...     def apply(self, kernel, x):
+        ...         return kernel @ x
         >>> @dataclasses.dataclass(frozen=True)
         ... class Transposed:
         ...     def resolve(self, shape, where="kernel"):
         ...         sides = {"in_shape": shape[1:], "out_shape": shape[:1]}
-        ...         return _Transposed(shape=shape, **sides)
-        >>> class _Transposed(ResolvedMap):
-        ...     def apply(self, kernel, x):
-        ...         return kernel @ x
+        ...         return ResolvedTransposed(shape=shape, **sides)
         >>> resolve(Transposed(), (3, 2)).one.adjoint(jnp.ones((3, 2)), jnp.ones(3))
         Array([3., 3.], dtype=float32)
     """

@@ -37,6 +37,8 @@ def clip_weights(
             without params.
 
     Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
         >>> params = {"Dense_0": {"kernel": jnp.array([[0.5, -0.001]])}}
         >>> tx = optax.chain(optax.sgd(0.1), clip_weights())
         >>> updates, _ = tx.update(params, tx.init(params), params)

@@ -35,6 +35,7 @@ def keep_projected(
             ValueError by `update` without params.
 
     Example:
+        >>> import optax
         >>> import jax.numpy as jnp
         >>> from specjax.constraints import project_spectral_ball
         >>> params = {"Dense_0": {"kernel": jnp.diag(jnp.array([1.0, 0.5]))}}

@@ -54,6 +54,7 @@ def renormalize(
             `specjax.sn_apply`; ValueError by `update` without params.
 
     Example:
+        >>> import optax
         >>> import jax.numpy as jnp
         >>> params = {"Dense_0": {"kernel": 3 * jnp.ones((4, 4))}}
         >>> tx = renormalize(optax.sgd(0.1))

@@ -14,6 +14,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import specjax as sx
+from specjax import activations, gan
 from specjax import constraints as sc
 from tests.exhaustive import exhaustive, sampled
 from tests.test_mesh import CASES, both_kinds, collectives, make_mesh
@@ -143,11 +144,11 @@ def test_penalties_and_activations_of_a_sharded_batch(kind):
 
     def compute(w, x):
         def critic(x):
-            y = sc.group_sort(sc.maxmin(x * w), 4)
+            y = activations.group_sort(activations.maxmin(x * w), 4)
             return jnp.sum(jnp.sin(y * jnp.arange(8.0)), axis=(1, 2))
 
         key = jax.random.key(2)
-        return sc.wgan_gp(critic, x, x[::-1], key) + sc.r1(critic, x)
+        return gan.wgan_gp(critic, x, x[::-1], key) + gan.r1(critic, x)
 
     want = jax.jit(jax.value_and_grad(compute))(w, x)
     with jax.set_mesh(make_mesh(kind)):
@@ -165,7 +166,7 @@ def test_losses_of_a_sharded_batch_of_scores(kind):
     def compute(scores):
         found = [
             one
-            for loss in (sc.non_saturating, sc.hinge, sc.wasserstein)
+            for loss in (gan.non_saturating, gan.hinge, gan.wasserstein)
             for one in (loss.critic(*scores), loss.generator(scores[1]))
         ]
         return sum(i * one for i, one in enumerate(found, 1)), found
@@ -222,7 +223,7 @@ def test_activations_of_sharded_features(kind, spec):
     x = jax.random.normal(jax.random.key(0), (4, 3, 16))
 
     def compute(x):
-        y = sc.group_sort(sc.maxmin(x), 4)
+        y = activations.group_sort(activations.maxmin(x), 4)
         return jnp.sum(jnp.sin(y * jnp.arange(16.0))), y
 
     compute = jax.jit(jax.value_and_grad(compute, has_aux=True))

@@ -1,0 +1,98 @@
+"""What a reader finds under a public name, and what is left under an old one."""
+
+import importlib
+import inspect
+import pkgutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import specjax as sx
+from specjax import constraints
+
+ROOMS = ("", ".bounds", ".certificates", ".constraints", ".gan", ".linear_maps")
+PUBLIC = [importlib.import_module(f"specjax{room}") for room in ROOMS]
+MOVED = [
+    (sx, "specjax.certificates", name)
+    for name in (
+        *("AvgPool", "Claim", "Factor", "MaxPool", "Repeat", "Reshape"),
+        *("Residual", "Scale", "SumPool"),
+    )
+]
+MOVED += [
+    (constraints, "specjax.activations", name) for name in ("group_sort", "maxmin")
+]
+MOVED += [
+    (constraints, "specjax.gan", name)
+    for name in (
+        *("GanLoss", "hinge", "non_saturating", "wasserstein", "between"),
+        *("gradient_norms", "gradient_penalty", "r1", "r2", "wgan_gp"),
+    )
+]
+MOVED += [(constraints, "specjax.normalization", "mean_only")]
+
+
+@pytest.mark.parametrize(("old", "home", "name"), MOVED)
+def test_an_old_name_works_and_says_the_new_one(old, home, name):
+    said = rf"{old.__name__}\.{name} is now {home}\.{name}"
+    with pytest.warns(DeprecationWarning, match=said):
+        value = getattr(old, name)
+    assert value is getattr(importlib.import_module(home), name)
+    assert name not in old.__all__
+
+
+def test_a_name_that_never_was_is_an_attribute_error():
+    for module in (sx, constraints):
+        with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+            module.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
+def test_public_names_say_where_they_are_imported_from(module):
+    for name in module.__all__:
+        value = getattr(module, name)
+        if inspect.isfunction(value) or inspect.isclass(value):
+            assert value.__module__ in ("specjax", module.__name__), name
+            assert value.__doc__, name
+
+
+def test_every_public_module_has_an_all():
+    for info in pkgutil.walk_packages(sx.__path__, "specjax."):
+        if any(part.startswith("_") for part in info.name.split(".")):
+            continue
+        module = importlib.import_module(info.name)
+        assert set(module.__all__) <= set(vars(module)), info.name
+
+
+class OfOldProtocol:
+    """A linear map as they were written for specjax 0.1."""
+
+    batch_axis = ()
+
+    def resolve(self, shape, where="kernel"):
+        return self
+
+    def one(self):
+        return self
+
+    def sides(self, shape):
+        return shape[1:], shape[:1]
+
+    def apply(self, kernel, x):
+        return kernel @ x
+
+    def adjoint(self, kernel, y):
+        return y @ kernel
+
+
+def test_a_map_of_the_old_protocol_works_and_warns():
+    kernel = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)
+    with pytest.warns(DeprecationWarning, match="Return a subclass of specjax.linear"):
+        state = sx.sn_init({"w": kernel}, kernels={"w": OfOldProtocol()})
+    np.testing.assert_allclose(
+        state["w"]["sigma"], np.linalg.norm(kernel, 2), rtol=1e-4
+    )
+    with pytest.warns(DeprecationWarning, match="which the next release"):
+        low = sx.bounds.lower(jnp.asarray(kernel), OfOldProtocol())
+    assert low.value <= np.linalg.norm(np.float64(kernel), 2)
