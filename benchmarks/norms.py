@@ -116,7 +116,7 @@ def _print_published() -> None:
 def _gram_in_double_precision() -> list[str]:
     matrix = np.random.default_rng(0).standard_normal((500, 400))
     with jax.enable_x64(True):
-        bound = float(bounds.upper(jnp.asarray(matrix), n_steps=15).value)
+        bound = float(bounds.upper(jnp.asarray(matrix), n_squarings=15).value)
     error = bound / np.linalg.norm(matrix, 2) - 1
     what = "Gram, 500x400 normal, float64, 15 steps: excess over the norm"
     return [what, "3.6e-12", f"{error:.1e}", "upper"]

@@ -12,7 +12,7 @@ from jaxtyping import Array, Real
 from specjax import errors
 
 Bound: TypeAlias = float | int | Real[Array, ""]
-NORMS = ("estimate", "upper")
+METHODS = ("estimate", "upper")
 
 
 def check_options(*, bound: Any = 1.0, n_steps: Any = 1) -> None:
@@ -21,11 +21,17 @@ def check_options(*, bound: Any = 1.0, n_steps: Any = 1) -> None:
     A traced bound passes. n_steps must be static.
     """
     _check_number("bound", bound, "a number above 0", lambda x: 0 < x < math.inf)
-    if isinstance(n_steps, bool) or not isinstance(n_steps, numbers.Integral):
-        raise TypeError(_option("n_steps", n_steps, "a static int", "n_steps=1"))
-    if n_steps < 0:
-        fix = "n_steps=0 to use u as it is"
-        raise ValueError(_option("n_steps", n_steps, "0 or more", fix))
+    check_count(n_steps=n_steps)
+
+
+def check_count(**counts: Any) -> None:
+    """Raises for a count that is not a static int of 0 or more."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+            raise TypeError(_option(name, value, "a static int", f"{name}=1"))
+        if value < 0:
+            fix = "n_steps=0 to use u as it is" if name == "n_steps" else f"{name}=1"
+            raise ValueError(_option(name, value, "0 or more", fix))
 
 
 def check_target(target: Any) -> None:
@@ -42,11 +48,11 @@ def check_flags(**flags: Any) -> None:
             raise TypeError(_option(name, value, "a static bool", fix))
 
 
-def check_norm(norm: Any) -> None:
-    """Raises a ValueError for a norm that nothing can be divided by."""
-    if norm not in NORMS:
-        names = " or ".join(map(repr, NORMS))
-        raise ValueError(_option("norm", repr(norm), names, 'norm="estimate"'))
+def check_method(method: Any) -> None:
+    """Raises a ValueError for a method that finds no norm."""
+    if method not in METHODS:
+        names = " or ".join(map(repr, METHODS))
+        raise ValueError(_option("method", repr(method), names, 'method="estimate"'))
 
 
 def _check_number(

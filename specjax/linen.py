@@ -27,6 +27,7 @@ from specjax._flax_layers import (
     operator_rule,
 )
 from specjax._linen_mean_only import MeanOnlyBatchNorm as MeanOnlyBatchNorm
+from specjax._moved import warn_renamed
 from specjax._options import Bound
 from specjax.kernels._rules import Kernels, Rule, as_rule, flax_kernels
 from specjax.transforms import Options, Step, spectral_norm, step
@@ -65,7 +66,7 @@ class SpectralNorm(nn.Module):
         operator: the norm of a convolution is that of the operator on images of the
             size of the input, with the layer's own strides, padding and dilation; not
             that of the reshaped kernel, which is smaller. The state is of that size.
-        norm: "estimate" divides by sigma; "upper" by a proved bound, and there is no
+        method: "estimate" divides by sigma; "upper" by a proved bound, and there is no
             state, as for `sn_apply`.
 
     Example:
@@ -79,6 +80,7 @@ class SpectralNorm(nn.Module):
         >>> variables = model.init(jax.random.key(0), x)
         >>> y, updates = model.apply(variables, x, mutable=["batch_stats"])  # training
         >>> y = model.apply(variables | updates, x)  # evaluation
+        norm: the old name of `method`.
     """
 
     layer_instance: nn.Module
@@ -93,12 +95,17 @@ class SpectralNorm(nn.Module):
     grad_sigma: bool = True
     kernels: Kernels | None = None
     operator: bool = False
-    norm: str = "estimate"
+    method: str = "estimate"
+    norm: str | None = None
 
     def __post_init__(self) -> None:
         """Keeps the order of a mapping, which flax would sort by its keys."""
         if self.kernels is not None:
             object.__setattr__(self, "kernels", as_rule(self.kernels))
+        if self.norm is not None:
+            warn_renamed("SpectralNorm", "norm", "method")
+            object.__setattr__(self, "method", self.norm)
+            object.__setattr__(self, "norm", None)
         super().__post_init__()
 
     @nn.compact
@@ -149,9 +156,9 @@ class SpectralNorm(nn.Module):
             )
             raise ValueError(message)
         with self._named_errors():
-            state = spectral_norm(kernels=self._kernels(inputs), norm=self.norm).init(
-                params
-            )
+            state = spectral_norm(
+                kernels=self._kernels(inputs), method=self.method
+            ).init(params)
         for name, entry in state.items():
             self.variable(self.collection_name, name, lambda entry=entry: entry)
 
@@ -185,7 +192,7 @@ class SpectralNorm(nn.Module):
         # Below our name there may also be the layer's own statistics.
         held = self.variables.get(self.collection_name, {})
         state = {name: entry for name, entry in held.items() if name in params}
-        if not state and self.norm == "estimate":
+        if not state and self.method == "estimate":
             message = errors.message(
                 f"{self._where()}/{self.collection_name}",
                 got="no state",
@@ -199,7 +206,7 @@ class SpectralNorm(nn.Module):
             cap=self.cap,
             n_steps=self.n_steps,
             grad_sigma=self.grad_sigma,
-            norm=self.norm,
+            method=self.method,
         )
         apply = functools.partial(step, options=options, update_stats=update)
         if self.operator:

@@ -25,8 +25,9 @@ from specjax._flax_layers import (
     matrix_rule,
     operator_rule,
 )
+from specjax._moved import warn_renamed
 from specjax._nnx_mean_only import MeanOnlyBatchNorm as MeanOnlyBatchNorm
-from specjax._options import Bound, check_flags, check_norm, check_options
+from specjax._options import Bound, check_flags, check_method, check_options
 from specjax.kernels._rules import Kernels, flax_kernels
 from specjax.transforms import Options, spectral_norm, step
 
@@ -81,7 +82,8 @@ class SpectralNorm(nnx.Module):
         grad_sigma: bool = True,
         kernels: Kernels | None = None,
         operator: bool = False,
-        norm: str = "estimate",
+        method: str = "estimate",
+        norm: str | None = None,
     ):
         """Wraps a layer.
 
@@ -105,16 +107,20 @@ class SpectralNorm(nnx.Module):
                 the size of the input, with the layer's own strides, padding and
                 dilation; not that of the reshaped kernel, which is smaller. The state
                 is made by the first call, for the size of its input.
-            norm: "estimate" divides by sigma; "upper" by a proved bound, and there is
+            method: "estimate" divides by sigma; "upper" by a proved bound, and there is
                 no state, as for `sn_apply`.
+            norm: the old name of `method`.
 
         Raises:
             ValueError, TypeError: if the layer has no kernel or one that is undecided,
                 or if an option is out of range.
         """
+        if norm is not None:
+            warn_renamed("SpectralNorm", "norm", "method")
+            method = norm
         check_options(bound=bound, n_steps=n_steps)
         check_flags(cap=cap, grad_sigma=grad_sigma)
-        check_norm(norm)
+        check_method(method)
         del epsilon, param_dtype, rngs
         self.layer_instance = layer_instance
         self.n_steps = n_steps
@@ -127,14 +133,14 @@ class SpectralNorm(nnx.Module):
         self.grad_sigma = grad_sigma
         self.kernels = kernels
         self.operator = operator
-        self.norm = norm
+        self.method = method
         self.stats: dict[str, Any] = nnx.data({})
         if not operator:
             self._init_state(())
 
     def _init_state(self, inputs: Shape) -> None:
         params = nnx.state(self.layer_instance, nnx.Param)
-        sn = spectral_norm(kernels=self._rule(inputs), norm=self.norm)
+        sn = spectral_norm(kernels=self._rule(inputs), method=self.method)
         state = sn.init(params)
         self.stats = nnx.data(jax.tree.map(SpectralStat, state))
 
@@ -164,7 +170,7 @@ class SpectralNorm(nnx.Module):
             cap=self.cap,
             n_steps=self.n_steps,
             grad_sigma=self.grad_sigma,
-            norm=self.norm,
+            method=self.method,
         )
         apply = functools.partial(step, options=options, update_stats=update)
         if update and any(

@@ -14,7 +14,8 @@ from jaxtyping import Array
 from specjax._core import kernel as _kernel
 from specjax._core import state as _state
 from specjax._core.state import State
-from specjax._options import Bound, check_flags, check_norm, check_options
+from specjax._moved import renamed
+from specjax._options import Bound, check_flags, check_method, check_options
 from specjax._tree import Path, replace_leaves
 from specjax.bounds._certified import certified
 from specjax.kernels import Kernels, flax_kernels, select
@@ -69,6 +70,7 @@ def sn_init(
     return _state.build(states)
 
 
+@renamed(norm="method")
 def sn_apply(
     params: Any,
     state: Any,
@@ -79,7 +81,7 @@ def sn_apply(
     n_steps: int = 1,
     update_stats: bool = True,
     grad_sigma: bool = True,
-    norm: str = "estimate",
+    method: str = "estimate",
 ) -> tuple[Any, Any]:
     """Returns the params with every kernel at ``W bound / sigma``, and the next state.
 
@@ -96,7 +98,7 @@ def sn_apply(
         n_steps: power steps; one is enough in training. 0 uses u as it is.
         update_stats: False for evaluation: u as it is, the state comes back unchanged.
         grad_sigma: False holds sigma constant in the derivative (SNGP).
-        norm: "estimate" divides by sigma, a running estimate from below. "upper"
+        method: "estimate" divides by sigma, a running estimate from below. "upper"
             divides by a proved bound (`specjax.bounds.upper`), which costs products of
             the kernel with itself: the norm of the result is then at most `bound`, of
             the matrix under a `Matrix`, of the operator under a `Conv`. The state is
@@ -120,10 +122,11 @@ def sn_apply(
 
     Source: Miyato et al., "Spectral Normalization for GANs" (2018), Algorithm 1.
     """
-    options = Options(kernels, bound, cap, n_steps, grad_sigma, norm)
+    options = Options(kernels, bound, cap, n_steps, grad_sigma, method)
     return step(params, state, options, update_stats)[:2]
 
 
+@renamed(norm="method")
 def sn_fuse(
     params: Any,
     state: Any,
@@ -131,7 +134,7 @@ def sn_fuse(
     kernels: Kernels = flax_kernels,
     bound: Bound = 1.0,
     cap: bool = False,
-    norm: str = "estimate",
+    method: str = "estimate",
 ) -> Any:
     """Returns plain params on the bound: u is converged on these very params.
 
@@ -144,19 +147,19 @@ def sn_fuse(
         kernels: as given to `sn_init`.
         bound: the spectral norm of each normalized kernel.
         cap: only shrink: a kernel below the bound comes back as it is.
-        norm: as for `sn_apply`; with "upper" the state is not read.
+        method: as for `sn_apply`; with "upper" the state is not read.
 
     Returns:
         The params, with the norm of each kernel within 1e-3 of the bound (and within
-        the precision of its dtype); with norm="upper" at most the bound.
+        the precision of its dtype); with method="upper" at most the bound.
 
     Raises:
         ValueError, TypeError: as `sn_apply`.
     """
-    options = Options(kernels, bound, cap, norm=norm)
+    options = Options(kernels, bound, cap, method=method)
     options.check()
     selected = _selected(params, kernels)
-    if norm == "upper":
+    if method == "upper":
         return _certified(params, selected, options)
     states = _state.read(state, selected)
     fused = {
@@ -202,6 +205,7 @@ class SpectralNorm(NamedTuple):
     fuse: FuseFn
 
 
+@renamed(norm="method")
 def spectral_norm(
     *,
     kernels: Kernels = flax_kernels,
@@ -209,7 +213,7 @@ def spectral_norm(
     cap: bool = False,
     n_steps: int = 1,
     grad_sigma: bool = True,
-    norm: str = "estimate",
+    method: str = "estimate",
 ) -> SpectralNorm:
     """Returns `sn_init`, `sn_apply` and `sn_fuse` with their options bound once.
 
@@ -219,7 +223,7 @@ def spectral_norm(
         cap: only shrink: a kernel below the bound comes back as it is.
         n_steps: power steps for each call in training.
         grad_sigma: False holds sigma constant in the derivative (SNGP).
-        norm: what is divided by, as for `sn_apply`. With "upper" there is no state:
+        method: what is divided by, as for `sn_apply`. With "upper" there is no state:
             `init` returns {}.
 
     Raises:
@@ -233,11 +237,11 @@ def spectral_norm(
         >>> print(jnp.linalg.norm(params_sn["Dense_0"]["kernel"], 2).round(4))
         0.9
     """
-    options = Options(kernels, bound, cap, n_steps, grad_sigma, norm)
+    options = Options(kernels, bound, cap, n_steps, grad_sigma, method)
     options.check()
 
     def init(params: Any, key: Array | None = None) -> State:
-        if norm == "upper":
+        if method == "upper":
             select(params, kernels)  # its errors are due here
             return {}
         return sn_init(params, kernels=kernels, key=key)
@@ -246,7 +250,9 @@ def spectral_norm(
         return step(params, state, options, update_stats)[:2]
 
     def fuse(params: Any, state: Any) -> Any:
-        return sn_fuse(params, state, kernels=kernels, bound=bound, cap=cap, norm=norm)
+        return sn_fuse(
+            params, state, kernels=kernels, bound=bound, cap=cap, method=method
+        )
 
     return SpectralNorm(init, apply, fuse)
 
@@ -259,7 +265,7 @@ class Options(NamedTuple):
     cap: bool = False
     n_steps: int = 1
     grad_sigma: bool = True
-    norm: str = "estimate"
+    method: str = "estimate"
 
     def check(self) -> None:
         """Raises for an option out of range.
@@ -269,7 +275,7 @@ class Options(NamedTuple):
         """
         check_options(bound=self.bound, n_steps=self.n_steps)
         check_flags(cap=self.cap, grad_sigma=self.grad_sigma)
-        check_norm(self.norm)
+        check_method(self.method)
 
 
 class Step(NamedTuple):
@@ -292,7 +298,7 @@ def step(params: Any, state: Any, options: Options, update_stats: bool) -> Step:
     options.check()
     check_flags(update_stats=update_stats)
     selected = _selected(params, options.kernels)
-    if options.norm == "upper":
+    if options.method == "upper":
         return Step(_certified(params, selected, options), state)
     states = _state.read(state, selected)
     normalized = _apply_all(

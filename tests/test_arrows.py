@@ -297,7 +297,7 @@ def test_warm_up_is_within_a_thousandth(shape, matrix):
 )
 def test_warm_up_breaks_down_cleanly_on_a_degenerate_spectrum(spectrum):
     kernel = jnp.asarray(3 * designed(30, 20, spectrum), jnp.float32)
-    u, _ = warm_up(kernel, hashed_unit_vector((20,), jnp.float32), n_steps=64)
+    u, _ = warm_up(kernel, hashed_unit_vector((20,), jnp.float32), krylov_dim=64)
     np.testing.assert_allclose(jnp.linalg.norm(u), 1, rtol=1e-5)
     np.testing.assert_allclose(jnp.linalg.norm(kernel @ u), 3, rtol=1e-5)
 
@@ -306,7 +306,7 @@ def test_warm_up_of_a_scaled_identity():
     # Lanczos without a breakdown test returns 5 times too much here after 30 steps.
     kernel = 3 * jnp.eye(40)
     start = hashed_unit_vector((40,), jnp.float32)
-    found = power_iteration(kernel, *warm_up(kernel, start, n_steps=30))
+    found = power_iteration(kernel, *warm_up(kernel, start, krylov_dim=30))
     np.testing.assert_allclose(found.sigma, 3, rtol=1e-6)
 
 

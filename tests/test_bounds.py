@@ -170,14 +170,14 @@ def test_the_published_number_in_double_precision():
     matrix = np.random.default_rng(0).standard_normal((500, 400))
     true = np.linalg.norm(matrix, 2)
     with enable_x64():
-        bound = float(bounds.upper(jnp.asarray(matrix), n_steps=15).value)
+        bound = float(bounds.upper(jnp.asarray(matrix), n_squarings=15).value)
     assert 0 <= bound / true - 1 < 3.6e-12
 
 
 def test_fewer_steps_leave_the_slack_that_the_rank_allows():
     kernel = jnp.asarray(designed(40, 40, np.ones(40)), jnp.float32)
     for n_steps in (1, 2, 5):
-        slack = float(bounds.upper(kernel, n_steps=n_steps).value)
+        slack = float(bounds.upper(kernel, n_squarings=n_steps).value)
         np.testing.assert_allclose(slack, 40 ** (1 / 2 ** (n_steps + 1)), rtol=1e-3)
 
 
@@ -188,10 +188,10 @@ def test_the_gradient_of_the_bound_is_that_of_a_schatten_norm():
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     weights = (values / np.sum(values**p) ** (1 / p)) ** (p - 1)
     want = (left * weights) @ right
-    grad = jax.grad(lambda w: bounds.upper(w, n_steps=n_steps).value)
+    grad = jax.grad(lambda w: bounds.upper(w, n_squarings=n_steps).value)
     got = grad(jnp.asarray(matrix, jnp.float32))
     np.testing.assert_allclose(got, want, atol=2e-6)
-    wide = jax.grad(lambda w: bounds.upper(w, n_steps=n_steps).value)(
+    wide = jax.grad(lambda w: bounds.upper(w, n_squarings=n_steps).value)(
         jnp.asarray(matrix.T, jnp.float32)
     )
     np.testing.assert_allclose(wide, want.T, atol=2e-6)
@@ -273,7 +273,7 @@ def test_a_kernel_too_large_says_so_before_anything_is_allocated():
 
 def test_a_lower_bound_takes_as_many_steps_as_it_is_told():
     kernel = jnp.asarray(designed(90, 80, np.linspace(1, 0.9, 80)), jnp.float32)
-    found = [float(bounds.lower(kernel, n_steps=n).value) for n in (1, 2, 4, 16, 64)]
+    found = [float(bounds.lower(kernel, krylov_dim=n).value) for n in (1, 2, 4, 16, 64)]
     assert found == sorted(found)
     assert found[0] < 0.98
     assert found[2] < 0.995 < found[-1] <= 1 + 1e-6
@@ -323,8 +323,8 @@ class Circulant(ResolvedMap):
     [
         ({"method": "svd"}, "method='svd' for a matrix 3x2; need one of 'gram', 'aol'"),
         ({"method": "fantastic_four"}, "need one of 'gram', 'aol', 'frobenius'"),
-        ({"n_steps": 0}, "n_steps=0; need 1 or more. Try: n_steps=13"),
-        ({"n_steps": -1}, "n_steps: got -1; need 0 or more"),
+        ({"n_squarings": 0}, "n_squarings=0; need 1 or more. Try: n_squarings=13"),
+        ({"n_squarings": -1}, "n_squarings: got -1; need 0 or more"),
     ],
 )
 def test_bad_options(options, message):

@@ -365,6 +365,6 @@ def test_the_rounding_of_the_blocks_is_a_part_of_the_bound():
     blocks = over_blocks(lambda one: one, one.taps(array), axes)
     computed = np.linalg.norm(np.asarray(blocks, np.complex128), 2, axis=(-2, -1))
     rounding = float(block_error(one.taps(array), axes)[0])
-    bound = float(bounds.upper(array, linear_map, n_steps=20).value)
+    bound = float(bounds.upper(array, linear_map, n_squarings=20).value)
     assert bound >= computed.max() + rounding
     assert bound <= (computed.max() + rounding) * (1 + 2e-5)

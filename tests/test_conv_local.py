@@ -60,7 +60,7 @@ def test_norms_are_those_of_flax_layer(name):
     used, _ = sx.sn_apply(params, state, kernels=kernels, bound=0.5)
     got = np.linalg.norm(dense(layer, used["w"], x.shape[1:]), 2)
     np.testing.assert_allclose(got, 0.5, rtol=1e-4)
-    proved, _ = sx.sn_apply(params, {}, kernels=kernels, norm="upper")
+    proved, _ = sx.sn_apply(params, {}, kernels=kernels, method="upper")
     assert np.linalg.norm(dense(layer, proved["w"], x.shape[1:]), 2) <= 1
     low, high = bounds.lower(kernel, kernels["w"]), bounds.upper(kernel, kernels["w"])
     assert low.value <= norm <= high.value <= 1.01 * norm

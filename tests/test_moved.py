@@ -4,12 +4,17 @@ import importlib
 import inspect
 import pkgutil
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import specjax as sx
-from specjax import constraints
+from specjax import constraints, linen
+from specjax import nnx as nnx_wrappers
+from specjax.optax import clip_weights
 
 ROOMS = ("", ".bounds", ".certificates", ".constraints", ".gan", ".linear_maps")
 PUBLIC = [importlib.import_module(f"specjax{room}") for room in ROOMS]
@@ -96,3 +101,58 @@ def test_a_map_of_the_old_protocol_works_and_warns():
     with pytest.warns(DeprecationWarning, match="which the next release"):
         low = sx.bounds.lower(jnp.asarray(kernel), OfOldProtocol())
     assert low.value <= np.linalg.norm(np.float64(kernel), 2)
+
+
+PARAMS = {"w": jnp.diag(jnp.array([3.0, 2.0]))}
+RULE = {"kernels": {"w": sx.Matrix()}}
+W = {"Dense_0": {"kernel": PARAMS["w"]}}
+RENAMED = {
+    "sn_apply": (lambda **k: sx.sn_apply(PARAMS, {}, **RULE, **k), "norm", "method"),
+    "sn_fuse": (lambda **k: sx.sn_fuse(PARAMS, {}, **RULE, **k), "norm", "method"),
+    "spectral_norm": (lambda **k: sx.spectral_norm(**k).init(W), "norm", "method"),
+    "warm_up": (
+        lambda **k: sx.warm_up(PARAMS["w"], jnp.ones(2), **k), "n_steps", "krylov_dim"
+    ),
+    "lower": (lambda **k: sx.bounds.lower(PARAMS["w"], **k), "n_steps", "krylov_dim"),
+    "upper": (lambda **k: sx.bounds.upper(PARAMS["w"], **k), "n_steps", "n_squarings"),
+    "bjorck": (
+        lambda **k: constraints.bjorck(PARAMS, **RULE, **k), "n_steps", "n_iterations"
+    ),
+    "spectral_hammer": (
+        lambda **k: constraints.spectral_hammer(PARAMS, **RULE, **k),
+        "n_steps",
+        "krylov_dim",
+    ),
+    "clip_weights": (
+        lambda **k: clip_weights(**RULE, **k).init(PARAMS), "limit", "bound"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_an_old_option_works_and_says_the_new_one(name):
+    call, old, new = RENAMED[name]
+    value = {"norm": "upper", "limit": 0.5}.get(old, 7)
+    with pytest.warns(
+        DeprecationWarning, match=rf"{name}\({old}=...\) is now .*{new}="
+    ):
+        got = call(**{old: value})
+    jax.tree.map(np.testing.assert_array_equal, got, call(**{new: value}))
+
+
+def test_wrappers_take_the_old_option():
+    x = jnp.ones((1, 2))
+    with pytest.warns(DeprecationWarning, match="SpectralNorm"):
+        model = linen.SpectralNorm(nn.Dense(2), norm="upper")
+    assert "batch_stats" not in model.init(jax.random.key(0), x)
+    with pytest.warns(DeprecationWarning, match="SpectralNorm"):
+        layer = nnx_wrappers.SpectralNorm(
+            nnx.Linear(2, 2, rngs=nnx.Rngs(0)), norm="upper"
+        )
+    assert not layer.stats
+
+
+def test_no_rule_is_flax_kernels():
+    kernel = {"Dense_0": {"kernel": PARAMS["w"]}}
+    got, want = (sx.sn_init(kernel, kernels=rule) for rule in (None, sx.flax_kernels))
+    jax.tree.map(np.testing.assert_array_equal, got, want)

@@ -31,7 +31,7 @@ def uses(linear_map):
     """Returns everything that is done with a kernel, by name."""
     rule = {".*": linear_map}
     sn = sx.spectral_norm(kernels=rule)
-    upper = sx.spectral_norm(kernels=rule, norm="upper")
+    upper = sx.spectral_norm(kernels=rule, method="upper")
 
     def trained(kernel):
         params = {"w": kernel}

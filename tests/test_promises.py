@@ -290,7 +290,7 @@ def test_no_derivative_passes_through_what_is_measured(name):
 
     def total(kernel):
         found = sx.metrics({"w": kernel}, state, kernels=rule)["w"]
-        lower = sx.bounds.lower(kernel, linear_map, n_steps=3).value
+        lower = sx.bounds.lower(kernel, linear_map, krylov_dim=3).value
         return sum(map(jnp.sum, found.values())) + jnp.sum(lower)
 
     np.testing.assert_array_equal(jax.jit(jax.grad(total))(kernel), 0)

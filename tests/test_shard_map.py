@@ -392,7 +392,7 @@ def refusal(function, spec, checked=True, argument=None):
 def test_a_kernel_that_differs_without_a_word_is_refused():
     for use in (
         lambda w: sx.sn_init({"layer": {"kernel": w}}),
-        lambda w: sx.sn_fuse({"layer": {"kernel": w}}, {}, norm="upper"),
+        lambda w: sx.sn_fuse({"layer": {"kernel": w}}, {}, method="upper"),
         lambda w: sx.metrics({"layer": {"kernel": w}}, {}),
     ):
         said = refusal(use, P("a"))
@@ -518,7 +518,7 @@ def test_what_needs_the_whole_kernel_refuses_a_shard():
         assert "a shard of a kernel" in said
         assert "bounds.lower" in said
     rule = sx.shard_map_kernels(P("a"))
-    upper = functools.partial(sx.sn_apply, kernels=rule, norm="upper")
+    upper = functools.partial(sx.sn_apply, kernels=rule, method="upper")
     said = refusal(lambda w: upper({"kernel": w}, {}), P("a"))
     assert "a shard of a kernel" in said
 

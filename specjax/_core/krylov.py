@@ -21,7 +21,8 @@ from specjax._core.guards import last_finite
 from specjax._core.state import KernelState
 from specjax._core.step import power_iteration
 from specjax._core.vectors import hashed_unit_vector, unit, vector_dtype
-from specjax._options import check_options
+from specjax._moved import renamed
+from specjax._options import check_count
 from specjax.linear_maps import LinearMap, Matrix, ResolvedMap, StackedMap, resolve
 from specjax.linear_maps._sharding import Names, count, summed, total
 
@@ -29,11 +30,12 @@ from specjax.linear_maps._sharding import Names, count, summed, total
 BREAKDOWN = 1e-5
 
 
+@renamed(n_steps="krylov_dim")
 def warm_up(
     kernel: Inexact[Array, " ..."],
     start: Inexact[Array, " ..."],
     linear_map: LinearMap = Matrix(),
-    n_steps: int = 64,
+    krylov_dim: int = 64,
 ) -> tuple[Inexact[Array, " ..."], Inexact[Array, " ..."]]:
     """Returns the unit vectors of the Krylov space of `start` with the largest |W u|.
 
@@ -46,7 +48,7 @@ def warm_up(
         start: vector(s) in the shape of the output side, batch axes first; any that
             is not orthogonal to the leading direction.
         linear_map: which axes are in, out and batch.
-        n_steps: dimension of the Krylov space, at most.
+        krylov_dim: dimension of the Krylov space, at most.
 
     Example:
         >>> import jax.numpy as jnp
@@ -59,20 +61,20 @@ def warm_up(
     Source: Golub and Kahan (1965); reorthogonalized as in Simon and Zha, "Low-Rank
     Matrix Approximation Using the Lanczos Bidiagonalization Process" (2000).
     """
-    check_options(n_steps=n_steps)
+    check_count(krylov_dim=krylov_dim)
     resolved = resolve(linear_map, jnp.shape(kernel))
     check_vectors(kernel, resolved, u=start)
-    return _warm_up(kernel, start, linear_map=resolved, n_steps=n_steps)
+    return _warm_up(kernel, start, linear_map=resolved, n_steps=krylov_dim)
 
 
 def converge(
     kernel: Inexact[Array, " ..."],
     linear_map: StackedMap,
     start: Inexact[Array, " ..."],
-    n_steps: int = 64,
+    krylov_dim: int = 64,
 ) -> KernelState:
     """Returns u, u2 and sigma of this very kernel; a sigma not finite is zero."""
-    u, u2 = warm_up(kernel, start, linear_map, n_steps)
+    u, u2 = warm_up(kernel, start, linear_map, krylov_dim)
     u, u2, _, sigma = power_iteration(kernel, u, u2, linear_map)
     return KernelState(u, u2, last_finite(sigma, jnp.zeros_like(sigma)))
 

@@ -72,7 +72,7 @@ def _real_correlation(left: Array, right: Array) -> Array:
 
 
 def fantastic_four(
-    kernel: Inexact[Array, " *window n_in n_out"], n_steps: int
+    kernel: Inexact[Array, " *window n_in n_out"], n_squarings: int
 ) -> Real[Array, ""]:
     """Returns sqrt(window size) times the least norm of the window's reshapes.
 
@@ -90,5 +90,5 @@ def fantastic_four(
             right = tuple(axis for axis in range(n) if axis not in left)
             moved = kernel.transpose(*left, n, *right, n + 1)
             rows = math.prod(window[axis] for axis in left) * n_in
-            bounds.append(gram_bound(moved.reshape(rows, -1), n_steps))
+            bounds.append(gram_bound(moved.reshape(rows, -1), n_squarings))
     return up(jnp.min(jnp.stack(bounds)) * math.prod(window) ** 0.5)

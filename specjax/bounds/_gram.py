@@ -21,10 +21,12 @@ from specjax.bounds._rounding import (
 )
 
 
-def gram_bound(matrix: Inexact[Array, "rows columns"], n_steps: int) -> Real[Array, ""]:
+def gram_bound(
+    matrix: Inexact[Array, "rows columns"], n_squarings: int
+) -> Real[Array, ""]:
     """Returns a number that is at least the matrix' largest singular value.
 
-    Exceeds it by at most a factor of ``rank^(1 / 2^(n_steps + 1))``, and by what
+    Exceeds it by at most a factor of ``rank^(1 / 2^(n_squarings + 1))``, and by what
     rounding may have hidden: some 50 units of roundoff times the stable rank.
     Differentiable: the derivative is that of the iteration, a smooth norm.
 
@@ -38,7 +40,7 @@ def gram_bound(matrix: Inexact[Array, "rows columns"], n_steps: int) -> Real[Arr
     def step(gram: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
         return _square(gram)
 
-    gram, later = lax.scan(step, gram, length=n_steps - 1)
+    gram, later = lax.scan(step, gram, length=n_squarings - 1)
     bound = frobenius(gram)
     # Undo the squares, the last one first.
     undo = jax.tree.map(lambda a, b: jnp.append(a, b), first, later)

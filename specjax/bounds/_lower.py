@@ -9,7 +9,8 @@ from jaxtyping import Array, Inexact
 from specjax._core.batch import over_batch
 from specjax._core.krylov import converge, fixed_start
 from specjax._core.vectors import unit
-from specjax._options import check_options
+from specjax._moved import renamed
+from specjax._options import check_count
 from specjax.bounds._norm import Norm
 from specjax.bounds._product import stretch
 from specjax.bounds._rounding import power_of_two
@@ -17,11 +18,12 @@ from specjax.linear_maps import LinearMap, Matrix, ResolvedMap, StackedMap, reso
 from specjax.linear_maps._check_spec import check_spec
 
 
+@renamed(n_steps="krylov_dim")
 def lower(
     kernel: Inexact[Array, " ..."],
     linear_map: LinearMap = Matrix(),
     *,
-    n_steps: int = 64,
+    krylov_dim: int = 64,
 ) -> Norm:
     """Returns ``|v W|`` for a unit v from a Krylov space, rounded down.
 
@@ -32,7 +34,7 @@ def lower(
     Args:
         kernel: one kernel, or a stack of them (`linear_map.batch_axis`).
         linear_map: any.
-        n_steps: dimension of the Krylov space, two products each.
+        krylov_dim: dimension of the Krylov space, two products each.
 
     Returns:
         The bound, in the kernel's units: what rounding may have added is subtracted.
@@ -42,7 +44,7 @@ def lower(
         kernel.
 
     Raises:
-        ValueError, TypeError: for n_steps below 0, or a kernel that does not fit.
+        ValueError, TypeError: for krylov_dim below 0, or a kernel that does not fit.
 
     Example:
         >>> import jax, specjax
@@ -54,18 +56,20 @@ def lower(
     Source: Golub and Kahan, "Calculating the Singular Values and Pseudo-Inverse of a
     Matrix" (1965).
     """
-    check_options(n_steps=n_steps)
+    check_count(krylov_dim=krylov_dim)
     resolved = resolve(linear_map, kernel.shape)
     check_spec("kernel", kernel, resolved)
-    value = _lower(kernel, linear_map=resolved, n_steps=n_steps)
+    value = _lower(kernel, linear_map=resolved, krylov_dim=krylov_dim)
     return Norm(value, "lower", resolved.one.of, "Golub-Kahan")
 
 
-@functools.partial(jax.jit, static_argnames=("linear_map", "n_steps"))
-def _lower(kernel: Array, *, linear_map: StackedMap, n_steps: int) -> Array:
+@functools.partial(jax.jit, static_argnames=("linear_map", "krylov_dim"))
+def _lower(kernel: Array, *, linear_map: StackedMap, krylov_dim: int) -> Array:
     near_one = lax.stop_gradient(scaled_to_one(kernel, linear_map))
     start = fixed_start(near_one, linear_map)
-    return proved(kernel, converge(near_one, linear_map, start, n_steps).u, linear_map)
+    return proved(
+        kernel, converge(near_one, linear_map, start, krylov_dim).u, linear_map
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("linear_map",))

@@ -11,7 +11,8 @@ from jaxtyping import Array, Inexact
 from specjax import errors
 from specjax._core.batch import over_batch
 from specjax._core.vectors import vector_dtype
-from specjax._options import check_options
+from specjax._moved import renamed
+from specjax._options import check_count
 from specjax.bounds._closed import almost_orthogonal, fantastic_four
 from specjax.bounds._gram import gram_bound
 from specjax.bounds._norm import Norm
@@ -38,12 +39,13 @@ _NAMES = {
 }
 
 
+@renamed(n_steps="n_squarings")
 def upper(
     kernel: Inexact[Array, " ..."],
     linear_map: LinearMap = Matrix(),
     *,
     method: str = "gram",
-    n_steps: int = 13,
+    n_squarings: int = 13,
     every_size: bool = False,
     max_bytes: int = MAX_BYTES,
 ) -> Norm:
@@ -63,8 +65,9 @@ def upper(
         linear_map: any. Of a map of your own it is proved if ``v W`` adds or subtracts
             products of an entry of v and one of W, each at most once, in W's dtype.
         method: one of the above.
-        n_steps: squarings of the Gram iteration. Its bound exceeds the norm by at most
-            ``rank^(1 / 2^(n_steps + 1))``, and by the rounding that it accounts for.
+        n_squarings: of the Gram iteration. Its bound exceeds the norm by at most
+            ``rank^(1 / 2^(n_squarings + 1))``, and by the rounding that it accounts
+            for.
         every_size: a `Conv` on images of whatever size, not only `input_shape`.
             "aol", "frobenius" and "fantastic_four" always are, for zero and circular
             padding.
@@ -91,9 +94,9 @@ def upper(
     Source: Delattre et al., "Efficient Bound of Lipschitz Constant for Convolutional
     Layers by Gram Iteration" (2023); docs/design/0007 has the proofs that are our own.
     """
-    check_options(n_steps=n_steps)
+    check_count(n_squarings=n_squarings)
     resolved = whole(linear_map, kernel)
-    _check_method(method, n_steps, resolved, every_size)
+    _check_method(method, n_squarings, resolved, every_size)
     _check_size(kernel, resolved, method, every_size, max_bytes)
     name = _NAMES[method]
     if resolved.one.circular is not None and method == "gram":
@@ -102,14 +105,14 @@ def upper(
         kernel,
         linear_map=resolved,
         method=method,
-        n_steps=n_steps,
+        n_squarings=n_squarings,
         every_size=every_size,
     )
     return Norm(value, "upper", resolved.one.of, name)
 
 
 def _check_method(
-    method: str, n_steps: int, linear_map: StackedMap, all_sizes: bool
+    method: str, n_squarings: int, linear_map: StackedMap, all_sizes: bool
 ) -> None:
     one = linear_map.one
     has_window = one.circular is not None
@@ -126,9 +129,12 @@ def _check_method(
             fix='method="gram"',
         )
         raise ValueError(message)
-    if n_steps < 1:
+    if n_squarings < 1:
         message = errors.message(
-            "bounds.upper", got=f"n_steps={n_steps}", need="1 or more", fix="n_steps=13"
+            "bounds.upper",
+            got=f"n_squarings={n_squarings}",
+            need="1 or more",
+            fix="n_squarings=13",
         )
         raise ValueError(message)
 
@@ -165,7 +171,7 @@ def _check_size(
 
 
 @functools.partial(
-    jax.jit, static_argnames=("linear_map", "method", "n_steps", "every_size")
+    jax.jit, static_argnames=("linear_map", "method", "n_squarings", "every_size")
 )
 @over_batch
 def _upper(
@@ -173,13 +179,13 @@ def _upper(
     *,
     linear_map: ResolvedMap,
     method: str,
-    n_steps: int,
+    n_squarings: int,
     every_size: bool,
 ) -> Array:
     kernel = kernel.astype(vector_dtype(kernel.dtype))
     grid = _grid(linear_map, every_size)
     if grid is not None and method != "dense":
-        return _of_operator(kernel, linear_map, method, n_steps, *grid)
+        return _of_operator(kernel, linear_map, method, n_squarings, *grid)
     matrix = linear_map.dense(kernel)
     match method:
         case "aol":
@@ -187,7 +193,7 @@ def _upper(
         case "frobenius":
             bound = frobenius(matrix)
         case _:
-            bound = gram_bound(matrix, n_steps)
+            bound = gram_bound(matrix, n_squarings)
     if linear_map.is_copied:
         return bound
     # An entry is a sum of entries of the kernel, each at most once.
@@ -199,13 +205,13 @@ def _of_operator(
     kernel: Array,
     linear_map: ResolvedMap,
     method: str,
-    n_steps: int,
+    n_squarings: int,
     axes: tuple[Axis, ...],
     factor: float,
 ) -> Array:
     taps = linear_map.taps(kernel)
     if method == "gram":
-        return up(factor * _largest_block(taps, axes, n_steps))
+        return up(factor * _largest_block(taps, axes, n_squarings))
     factor = repeats(axes)
     window = tuple((axis.reach - 1) // axis.step + 1 for axis in axes)
     shaped = taps.reshape(len(taps), *window, *taps.shape[2:])
@@ -213,26 +219,26 @@ def _of_operator(
         case "aol":
             bounds = jax.vmap(almost_orthogonal)(shaped)
         case "fantastic_four":
-            bounds = jax.vmap(lambda one: fantastic_four(one, n_steps))(shaped)
+            bounds = jax.vmap(lambda one: fantastic_four(one, n_squarings))(shaped)
         case _:
             sizes = jax.vmap(frobenius)(taps.reshape(len(taps), -1, taps.shape[-1]))
             bounds = up(sizes * math.prod(window) ** 0.5)
     return up(factor * jnp.max(bounds))
 
 
-def _largest_block(taps: Array, axes: tuple[Axis, ...], n_steps: int) -> Array:
+def _largest_block(taps: Array, axes: tuple[Axis, ...], n_squarings: int) -> Array:
     """Returns the largest Gram bound of a block, with the derivative of that block's.
 
     All blocks are looked at without a derivative: only the largest one has a part in
     it, and is looked at once more.
     """
     bounds = over_blocks(
-        lambda one: gram_bound(one, n_steps), lax.stop_gradient(taps), axes
+        lambda one: gram_bound(one, n_squarings), lax.stop_gradient(taps), axes
     )
     largest = jnp.argmax(bounds)
     frequency, group = jnp.divmod(largest, len(taps))
     frequencies = jnp.asarray(classes(axes, not jnp.iscomplexobj(taps)))
-    again = gram_bound(block(taps[group], axes, frequencies[frequency]), n_steps)
+    again = gram_bound(block(taps[group], axes, frequencies[frequency]), n_squarings)
     best = jnp.max(bounds) + (again - lax.stop_gradient(again))
     return up(best + jnp.max(block_error(taps, axes)))
 

@@ -16,19 +16,21 @@ from specjax._core.krylov import fixed_start, warm_up
 from specjax._core.sigma import sigma
 from specjax._core.step import power_iteration
 from specjax._core.vectors import vector_dtype
-from specjax._options import Bound, check_flags, check_options
+from specjax._moved import renamed
+from specjax._options import Bound, check_count, check_flags, check_options
 from specjax.constraints._matrices import each_kernel
 from specjax.kernels._rules import Kernels, flax_kernels
 from specjax.linear_maps import ResolvedMap, StackedMap
 
 
+@renamed(n_steps="krylov_dim")
 def spectral_hammer(
     params: Any,
     *,
     kernels: Kernels = flax_kernels,
     bound: Bound = 1.0,
     cap: bool = False,
-    n_steps: int = 64,
+    krylov_dim: int = 64,
 ) -> Any:
     """Returns the params with the largest singular value of each kernel at `bound`.
 
@@ -43,7 +45,8 @@ def spectral_hammer(
         kernels: which leaves are kernels and what `Matrix` each one is.
         bound: the new singular value, in the kernel's units; may be traced.
         cap: only shrink: a kernel below the bound comes back as it is.
-        n_steps: dimension of the Krylov space for the two vectors, two products each.
+        krylov_dim: dimension of the Krylov space for the two vectors, each of two
+            products.
 
     Returns:
         The params, in the dtypes given. A kernel that is zero or not finite comes back
@@ -62,21 +65,24 @@ def spectral_hammer(
     Source: Newhouse et al., "Training Transformers with Enforced Lipschitz Constants"
     (2025), spectral hammer.
     """
-    check_options(bound=bound, n_steps=n_steps)
+    check_options(bound=bound)
+    check_count(krylov_dim=krylov_dim)
     check_flags(cap=cap)
 
     def one(kernel: Array, linear_map: StackedMap) -> Array:
-        return _hammer(kernel, bound, linear_map=linear_map, cap=cap, n_steps=n_steps)
+        return _hammer(
+            kernel, bound, linear_map=linear_map, cap=cap, krylov_dim=krylov_dim
+        )
 
     return each_kernel(params, kernels, one)
 
 
-@functools.partial(jax.jit, static_argnames=("linear_map", "cap", "n_steps"))
+@functools.partial(jax.jit, static_argnames=("linear_map", "cap", "krylov_dim"))
 def _hammer(
-    kernel: Array, bound: Bound, *, linear_map: StackedMap, cap: bool, n_steps: int
+    kernel: Array, bound: Bound, *, linear_map: StackedMap, cap: bool, krylov_dim: int
 ) -> Array:
     start = fixed_start(kernel, linear_map)
-    u, u2 = warm_up(jax.lax.stop_gradient(kernel), start, linear_map, n_steps)
+    u, u2 = warm_up(jax.lax.stop_gradient(kernel), start, linear_map, krylov_dim)
     u, _, v, _ = power_iteration(kernel, u, u2, linear_map)
     value = sigma(kernel, u, v, linear_map)
     wanted = usable(value)

@@ -130,7 +130,7 @@ def soft_cap_strength(
 def _divided_down(kernel: Array, largest: float, linear_map: StackedMap) -> Array:
     # Sigma is zero where it would not be finite: such a kernel stays.
     start = fixed_start(kernel, linear_map)
-    norm = converge(lax.stop_gradient(kernel), linear_map, start, n_steps=8).sigma
+    norm = converge(lax.stop_gradient(kernel), linear_map, start, krylov_dim=8).sigma
     return normalize(kernel, norm, linear_map, largest, cap=True)
 
 

@@ -18,7 +18,8 @@ from specjax.linear_maps import LinearMap, Matrix, StackedMap, resolve
 from specjax.linear_maps._check_spec import check_spec
 
 Rule: TypeAlias = Callable[[Path, Any], LinearMap | None]
-Kernels: TypeAlias = Rule | Mapping[str, LinearMap | Rule | None]
+# None is `flax_kernels`.
+Kernels: TypeAlias = Rule | Mapping[str, LinearMap | Rule | None] | None
 
 # How Flax names what it lifts: one prefix for each transformation, before the class.
 _STACKING = re.compile(r"(Scan|Vmap)(?=[A-Z_])")
@@ -146,7 +147,12 @@ def sort_out(
 
 
 def as_rule(kernels: Kernels) -> Rule:
-    """Returns the function of (path, leaf) that `kernels` is, or stands for."""
+    """Returns the function of (path, leaf) that `kernels` is, or stands for.
+
+    None is `flax_kernels`.
+    """
+    if kernels is None:
+        return flax_kernels
     if callable(kernels):
         return kernels
     if not isinstance(kernels, Mapping):

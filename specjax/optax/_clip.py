@@ -6,24 +6,26 @@ import jax.numpy as jnp
 import optax
 
 from specjax import errors
+from specjax._moved import renamed
 from specjax._options import Bound, check_options
 from specjax._tree import Path, join, named_leaves, replace_leaves
 from specjax.kernels._rules import Kernels, as_rule, flax_kernels
 from specjax.optax._project import keep_projected
 
 
+@renamed(limit="bound")
 def clip_weights(
-    limit: Bound = 0.01, *, kernels: Kernels | None = None
+    bound: Bound = 0.01, *, kernels: Kernels | None = None
 ) -> optax.GradientTransformation:
-    """Changes the updates so that no entry of a kernel is beyond ``[-limit, limit]``.
+    """Changes the updates so that no entry of a kernel is beyond ``[-bound, bound]``.
 
-    ``W <- min(max(W, -limit), limit)`` after each update, by optax's own
+    ``W <- min(max(W, -bound), bound)`` after each update, by optax's own
     `projection_box`. The last link of an `optax.chain`. Exact up to the rounding of
     ``params + updates``.
 
     Args:
-        limit: the c of the paper, in the kernel's units; may be traced. The spectral
-            norm of a kernel of in by out entries is at most ``limit sqrt(in out)``.
+        bound: the c of the paper, in the kernel's units; may be traced. The spectral
+            norm of a kernel of in by out entries is at most ``bound sqrt(in out)``.
         kernels: which leaves; None: `flax_kernels`. Any linear map will do, its axes
             are not read: ``{".*": specjax.Matrix()}`` clips biases too, as the paper
             does.
@@ -32,7 +34,7 @@ def clip_weights(
         A gradient transformation whose `update` needs the params.
 
     Raises:
-        ValueError, TypeError: for a limit that is not above 0; by `init` and `update`,
+        ValueError, TypeError: for a bound that is not above 0; by `init` and `update`,
             if no leaf is a kernel or one is not of real numbers; ValueError by `update`
             without params.
 
@@ -47,12 +49,12 @@ def clip_weights(
 
     Source: Arjovsky, Chintala and Bottou, "Wasserstein GAN" (2017), Algorithm 1.
     """
-    check_options(bound=limit)
+    check_options(bound=bound)
     rules = flax_kernels if kernels is None else kernels
 
     def clip(params: Any) -> Any:
         chosen = _chosen(params, rules)
-        most = {p: jnp.asarray(limit, leaf.dtype) for p, leaf in chosen.items()}
+        most = {p: jnp.asarray(bound, leaf.dtype) for p, leaf in chosen.items()}
         least = {path: -high for path, high in most.items()}
         clipped = optax.projections.projection_box(chosen, least, most)
         return replace_leaves(params, clipped)

@@ -61,7 +61,7 @@ def test_bounds_and_certificates_hold_in_full_precision():
     np.testing.assert_allclose(sx.bounds.exact(kernel).value, values[0], rtol=FULL)
     upper = float(sx.bounds.upper(kernel).value)
     assert values[0] <= upper <= values[0] * (1 + 4e-3)
-    certified, _ = sx.sn_apply({"w": kernel}, {}, kernels=RULE, norm="upper")
+    certified, _ = sx.sn_apply({"w": kernel}, {}, kernels=RULE, method="upper")
     assert svd_norm(certified["w"]) <= 1
 
 
@@ -70,7 +70,7 @@ def test_a_convolution_as_an_operator():
     spectrum = np.fft.fft2(np.asarray(kernel, np.float64), (12, 12), axes=(0, 1))
     exact = np.linalg.svd(spectrum, compute_uv=False).max()
     np.testing.assert_allclose(sx.bounds.exact(kernel, conv).value, exact, rtol=FULL)
-    low = sx.bounds.lower(kernel, conv, n_steps=300).value
+    low = sx.bounds.lower(kernel, conv, krylov_dim=300).value
     np.testing.assert_allclose(low, exact, rtol=FULL)
     assert exact <= sx.bounds.upper(kernel, conv).value <= exact * (1 + 4e-3)
     dilated = sx.Conv((12, 12), window_strides=2)

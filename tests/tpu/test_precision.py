@@ -83,7 +83,7 @@ def all_functions(params, state, kernels):
         sn.fuse(params, state),
         moments(params),
         sx.metrics(params, state, kernels=kernels),
-        sx.sn_apply(params, {}, kernels=kernels, norm="upper")[0],
+        sx.sn_apply(params, {}, kernels=kernels, method="upper")[0],
     )
 
 
