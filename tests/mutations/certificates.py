@@ -70,7 +70,7 @@ MUTATIONS = (
     Mutation(
         name="the-number-of-steps-of-lower-is-not-passed-on",
         file="specjax/bounds/_lower.py",
-        old="converge(near_one, linear_map, start, n_steps)",
+        old="converge(near_one, linear_map, start, krylov_dim)",
         new="converge(near_one, linear_map, start)",
         killers=(f"{_BOUNDS}::test_a_lower_bound_takes_as_many_steps_as_it_is_told",),
     ),

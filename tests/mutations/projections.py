@@ -76,8 +76,8 @@ MUTATIONS = (
     Mutation(
         name="two-steps-see-the-norm",
         file="specjax/constraints/_soft_cap.py",
-        old="n_steps=8",
-        new="n_steps=2",
+        old="krylov_dim=8",
+        new="krylov_dim=2",
         killers=(f"{_CAP}::test_a_kernel_far_outside_is_divided_down",),
     ),
     Mutation(

@@ -91,8 +91,8 @@ MUTATIONS = (
     Mutation(
         name="a-bool-is-a-number-of-steps",
         file="specjax/_options.py",
-        old="if isinstance(n_steps, bool) or not isinstance(n_steps, numbers.Integral):",
-        new="if not isinstance(n_steps, numbers.Integral):",
+        old="if isinstance(value, bool) or not isinstance(value, numbers.Integral):",
+        new="if not isinstance(value, numbers.Integral):",
         killers=(f"{_MESSAGES}::test_options_that_must_be_static",),
     ),
     Mutation(

@@ -222,8 +222,8 @@ MUTATIONS = (
     Mutation(
         name="options-drop-the-cap-of-fuse",
         file="specjax/transforms.py",
-        old="return sn_fuse(params, state, kernels=kernels, bound=bound, cap=cap, norm=norm)",
-        new="return sn_fuse(params, state, kernels=kernels, bound=bound, norm=norm)",
+        old="bound=bound, cap=cap, method=method",
+        new="bound=bound, method=method",
         killers=(
             "tests/test_contract.py::test_options_that_are_bound_are_those_of_the_functions",
         ),
