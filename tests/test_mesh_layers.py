@@ -47,6 +47,7 @@ def same(got, want):
     )
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("case", LAYERS)
 def test_the_linen_wrapper(case):
     plain, shape, spec, kind = LAYERS[case]

@@ -16,7 +16,6 @@ from flax import nnx
 import specjax as sx
 from specjax import linen as sx_linen
 from specjax import nnx as sx_nnx
-from specjax._fast import outputs as _scaled_output
 from tests.cases import designed, enable_x64
 from tests.exhaustive import sampled
 
@@ -244,6 +243,8 @@ def test_value_and_gradient_of_nnx_are_those_through_the_svd(name):
 def scaled_products(monkeypatch) -> list[tuple[int, ...]]:
     """Returns a list that will have the shape of each kernel whose product is ours."""
     shapes = []
+    from specjax._fast import outputs as _scaled_output
+
     real = _scaled_output._on_the_smaller
 
     def recorded(product, factor, *args, **kwargs):
@@ -254,6 +255,7 @@ def scaled_products(monkeypatch) -> list[tuple[int, ...]]:
     return shapes
 
 
+@pytest.mark.fast
 def test_no_kernel_is_written_where_the_result_is_smaller():
     class Mlp(nn.Module):
         @nn.compact
@@ -275,6 +277,7 @@ def test_no_kernel_is_written_where_the_result_is_smaller():
     assert temporary(jnp.ones((2048, 512))) > one_kernel
 
 
+@pytest.mark.fast
 def test_all_kernels_of_a_network_are_turned_in_one_batch():
     """The roots are in no loop: each would be there once for each kernel."""
 
@@ -296,6 +299,7 @@ def test_all_kernels_of_a_network_are_turned_in_one_batch():
     assert 0 < roots(4) == roots(9)
 
 
+@pytest.mark.fast
 def test_a_layer_that_is_called_twice(monkeypatch):
     class Twice(nn.Module):
         @nn.compact
@@ -375,6 +379,7 @@ def test_a_jit_within_is_traced_once_for_layers_that_are_alike():
     assert n_traces == 1
 
 
+@pytest.mark.fast
 def test_an_eager_network_of_nnx_is_called_with_its_own_products(monkeypatch):
     """Another product in each call would have `nnx.jit` in it compile each time."""
     n_traces = 0

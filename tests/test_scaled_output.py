@@ -17,7 +17,6 @@ import specjax as sx
 from benchmarks.accuracy.passes import writes
 from specjax import linen as sx_linen
 from specjax import nnx as sx_nnx
-from specjax._fast.outputs import Factor, WhereGiven
 from tests.cases import designed, enable_x64
 
 KEY = jax.random.key(0)
@@ -130,6 +129,7 @@ def test_value_and_gradient_are_those_through_the_svd(case, library, size):
         assert_near(got, value_and_gradients(by_svd, *args), 1e-9)
 
 
+@pytest.mark.fast
 @each_library
 @each_case
 def test_no_kernel_is_written_where_the_result_is_smaller(case, library):
@@ -317,8 +317,11 @@ def test_two_sizes_of_input_in_one_pass_meet_one_kernel():
     assert_near(y, z[:2], 1e-6)
 
 
+@pytest.mark.fast
 def test_a_product_is_equal_to_one_of_the_same_word_and_the_same_kernels():
     # What is traced for one kernel's scale must not be found for another's.
+    from specjax._fast.outputs import Factor, WhereGiven
+
     factors, others = ([Factor(*jnp.ones((3, 2)))] for _ in range(2))
     product = WhereGiven("dot_general", factors)
     same = WhereGiven("dot_general", factors)

@@ -101,6 +101,7 @@ def test_an_operator_sends_images_and_no_kernel(name):
     assert 0 < sent <= two_vectors_of_each_side(OPERATORS[name])
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("dtype", "n_steps", "passes"),
     [

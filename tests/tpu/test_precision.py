@@ -198,6 +198,7 @@ def on_bfloat16(what, kernels, shape):
     return jax.jit(function).lower(*arguments).compile(LITTLE_EFFORT)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     "what", sampled(["init", "step", "fuse", "gradient"], ["step"])
 )

@@ -100,6 +100,7 @@ STEPS = {
 }
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("name", "topology"),
     sampled(itertools.product(STEPS, GENERATIONS), [("gan", "v5e:2x4")]),
