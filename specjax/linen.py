@@ -68,6 +68,7 @@ class SpectralNorm(nn.Module):
             that of the reshaped kernel, which is smaller. The state is of that size.
         method: "estimate" divides by sigma; "upper" by a proved bound, and there is no
             state, as for `sn_apply`.
+        norm: the old name of `method`.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp
@@ -80,7 +81,6 @@ class SpectralNorm(nn.Module):
         >>> variables = model.init(jax.random.key(0), x)
         >>> y, updates = model.apply(variables, x, mutable=["batch_stats"])  # training
         >>> y = model.apply(variables | updates, x)  # evaluation
-        norm: the old name of `method`.
     """
 
     layer_instance: nn.Module

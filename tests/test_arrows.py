@@ -25,7 +25,7 @@ GEOMETRIES = (
 )
 # One program each, and not one for each operation.
 power_iteration = jax.jit(sx.power_iteration, static_argnames=("linear_map", "n_steps"))
-warm_up = jax.jit(sx.warm_up, static_argnames=("linear_map", "n_steps"))
+warm_up = jax.jit(sx.warm_up, static_argnames=("linear_map", "krylov_dim"))
 hashed_unit_vector = jax.jit(_vectors.hashed_unit_vector, static_argnums=(0, 1))
 bidiagonalize = jax.jit(_bidiagonalize, static_argnames=("linear_map", "n_steps"))
 geometries = pytest.mark.parametrize(("shape", "matrix"), GEOMETRIES, ids=str)

@@ -79,7 +79,7 @@ def test_value_and_gradient_of_every_kind_of_kernel(
 @pytest.mark.parametrize("cap", [False, True])
 @pytest.mark.parametrize("grad_sigma", [False, True])
 def test_value_and_gradient_of_every_kind_under_a_proved_bound(cap, grad_sigma):
-    options = {"norm": "upper", "cap": cap, "grad_sigma": grad_sigma}
+    options = {"method": "upper", "cap": cap, "grad_sigma": grad_sigma}
     assert_every_kind(options, state={}, rtol=2e-3)
 
 
@@ -181,7 +181,7 @@ def test_derivatives_at_a_zero_kernel_are_finite(function, update_stats, n_steps
 def test_derivatives_of_fused_params_at_a_zero_kernel_are_finite(norm):
     def fused(kernels):
         state = {} if norm == "upper" else sx.sn_init({"w": kernels}, **STACK)
-        return sx.sn_fuse({"w": kernels}, state, norm=norm, **STACK)["w"]
+        return sx.sn_fuse({"w": kernels}, state, method=norm, **STACK)["w"]
 
     assert_finite_derivatives(fused)
 

@@ -254,7 +254,7 @@ def test_a_map_of_ones_own_has_a_lower_bound():
     assert 0.999 * norm < row.lower.value < norm * (1 + 1e-6)
     assert row.exact.method == "dense SVD"
     assert row.lower.value <= row.exact.value <= row.upper.value < norm * (1 + 1e-4)
-    assert cells_of(str(result))["w"][1] == "Transposed"
+    assert cells_of(str(result))["w"][1] == "Own"
     assert "-" not in cells_of(str(result))["w"][3:]
     (row,) = sx.report({"w": kernel}, kernels={"w": Own()}, max_bytes=1).rows
     assert row.exact is row.upper is row.stable_rank is None

@@ -18,7 +18,7 @@ from jaxtyping import Array, Inexact, Real
 
 from specjax import errors
 from specjax.linear_maps._check_spec import check_spec_kind
-from specjax.linear_maps._circular import Axis, containing
+from specjax.linear_maps._circular import containing
 from specjax.linear_maps._conv_geometry import (
     Geometry,
     Padding,
@@ -160,6 +160,10 @@ def resolved_conv(
         in_shape=in_shape,
         out_shape=out.shape,
         split=split,
+        name=_name(geometry),
+        is_copied=geometry.pads_zeros,
+        unit_axes=(geometry.out_channel_axis,),
+        circular=containing(geometry, shape),
         geometry=geometry,
     )
 
@@ -217,36 +221,6 @@ class ResolvedConv(ResolvedMap):
             return written_out(kernel, self.geometry)
         return super().dense(kernel)
 
-    @property
-    def is_copied(self) -> bool:
-        """Whether two pixels meet in one place of the window at most."""
-        return self.geometry.pads_zeros
-
-    @property
-    def name(self) -> str:
-        """The size that it is of.
-
-        Example:
-            >>> Conv((32, 32), window_strides=2).resolve((3, 3, 2, 8)).one.name
-            'convolution of 32x32, strides 2'
-        """
-        kind = "transposed convolution" if self.geometry.transposed else "convolution"
-        words = [f"{kind} of {_times(self.geometry.input_shape)}"]
-        strides = set(self.geometry.window_strides)
-        if strides != {1}:
-            words.append(f"strides {_times(sorted(strides))}")
-        return ", ".join(words)
-
-    @property
-    def unit_axes(self) -> Shape:
-        """The output channels."""
-        return (self.geometry.out_channel_axis,)
-
-    @property
-    def circular(self) -> tuple[Axis, ...]:
-        """The circular convolution that contains this one."""
-        return containing(self.geometry, self.shape)
-
     def taps(
         self, kernel: Inexact[Array, " ..."]
     ) -> Inexact[Array, "groups taps n_in n_out"]:
@@ -297,6 +271,13 @@ def _split_of(
     if geometry.feature_group_count > 1 and split.over_x + split.over_y:
         raise ValueError("no groups in a convolution whose channels are split by hand")
     return split
+
+
+def _name(geometry: Geometry) -> str:
+    kind = "transposed convolution" if geometry.transposed else "convolution"
+    strides = sorted(set(geometry.window_strides))
+    suffix = "" if strides == [1] else f", strides {_times(strides)}"
+    return f"{kind} of {_times(geometry.input_shape)}{suffix}"
 
 
 def _times(sizes: Any) -> str:

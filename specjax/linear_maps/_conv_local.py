@@ -67,6 +67,8 @@ class ConvLocal(Unresolved):
             shape=(*places, n_rows, n_out),
             in_shape=(*self.input_shape, n_rows // window),
             out_shape=(*places, n_out),
+            name=f"local convolution of {'x'.join(map(str, self.input_shape))}",
+            unit_axes=(len(places) + 1,),
             window_shape=self.window_shape,
             window_strides=spread(self.window_strides, n_spatial),
             padding=spread_padding(self.padding, n_spatial),
@@ -122,16 +124,6 @@ class ResolvedConvLocal(ResolvedMap):
         """Returns ``y_p = patch_p(x) W_p``, in x's dtype."""
         patches = self.patches(x)
         return jnp.sum(kernel.astype(x.dtype) * patches[..., None], axis=-2)
-
-    @property
-    def name(self) -> str:
-        """The size that it is of."""
-        return f"local convolution of {'x'.join(map(str, self.in_shape[:-1]))}"
-
-    @property
-    def unit_axes(self) -> Shape:
-        """The output channels."""
-        return (len(self.shape) - 1,)
 
     def squares(self, kernel: Inexact[Array, " ..."]) -> Real[Array, " ..."]:
         """Returns the square of each entry that meets the input, not its padding."""

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 import operator
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -123,6 +123,7 @@ class Matrix(Unresolved):
         )
         one_shape = tuple(shape[axis] for axis in own)
         spec = without_axes(self.spec, batch)
+        n_in = math.prod(one_shape[axis] for axis in in_axis)
         one = ResolvedMatrix(
             shape=one_shape,
             in_shape=tuple(one_shape[axis] for axis in in_axis),
@@ -131,6 +132,11 @@ class Matrix(Unresolved):
                 tuple(names_on_axis(spec, axis) for axis in in_axis),
                 tuple(names_on_axis(spec, axis) for axis in out_axis),
             ),
+            name=f"matrix {n_in}x{math.prod(one_shape) // n_in}",
+            of="matrix",
+            is_copied=True,
+            matrix_axes=(in_axis, out_axis),
+            unit_axes=out_axis,
             in_axis=in_axis,
             out_axis=out_axis,
         )
@@ -184,36 +190,6 @@ class ResolvedMatrix(ResolvedMap):
         """Returns the kernel as the matrix, inputs by outputs."""
         moved = jnp.transpose(kernel, (*self.in_axis, *self.out_axis))
         return moved.reshape(math.prod(self.in_shape), math.prod(self.out_shape))
-
-    @property
-    def is_copied(self) -> bool:
-        """True: `dense` only reshapes."""
-        return True
-
-    @property
-    def of(self) -> Literal["matrix", "operator"]:
-        """The kernel as a matrix."""
-        return "matrix"
-
-    @property
-    def name(self) -> str:
-        """Inputs by outputs.
-
-        Example:
-            >>> Matrix().resolve((3, 3, 2, 8)).one.name
-            'matrix 18x8'
-        """
-        return f"matrix {math.prod(self.in_shape)}x{math.prod(self.out_shape)}"
-
-    @property
-    def matrix_axes(self) -> tuple[Shape, Shape]:
-        """Both sides."""
-        return self.in_axis, self.out_axis
-
-    @property
-    def unit_axes(self) -> Shape:
-        """The output side."""
-        return self.out_axis
 
     def squares(self, kernel: Inexact[Array, " ..."]) -> Real[Array, " ..."]:
         """Returns the square of each entry."""

@@ -71,6 +71,13 @@ class ResolvedMap:
         out_shape: of y; u has it.
         split: over which mesh axes the two sides are split by hand, inside
             `jax.shard_map`; the products then sum over these devices.
+        name: what the kernel is read as, in a few words; by default its map's type.
+        of: what a norm is a norm of: the kernel reshaped, or what it does to inputs.
+        is_copied: whether each entry of `dense` is one of the kernel or zero.
+        matrix_axes: input and output axes, if the products are plain sums over them.
+        unit_axes: the kernel's axes along which its output units lie, if it has some.
+        circular: a circular convolution of at least this norm, if there is one; its
+            kernel is `taps`.
 
     Example:
         >>> import dataclasses
@@ -91,6 +98,12 @@ class ResolvedMap:
     in_shape: Shape
     out_shape: Shape
     split: Shards = _WHOLE
+    name: str = ""
+    of: Literal["matrix", "operator"] = "operator"
+    is_copied: bool = False
+    matrix_axes: tuple[Shape, Shape] | None = None
+    unit_axes: Shape | None = None
+    circular: tuple[Axis, ...] | None = None
 
     def apply(
         self, kernel: Inexact[Array, " ..."], x: Inexact[Array, " *in"]
@@ -124,36 +137,6 @@ class ResolvedMap:
         inputs = jnp.eye(size, dtype=kernel.dtype).reshape(size, *self.in_shape)
         rows = jax.vmap(lambda x: self.apply(kernel, x))(inputs)
         return rows.reshape(size, math.prod(self.out_shape))
-
-    @property
-    def is_copied(self) -> bool:
-        """Whether each entry of `dense` is one of the kernel or zero, unrounded."""
-        return False
-
-    @property
-    def of(self) -> Literal["matrix", "operator"]:
-        """What a norm is a norm of: the kernel reshaped, or what it does to inputs."""
-        return "operator"
-
-    @property
-    def name(self) -> str:
-        """What the kernel is read as, in a few words."""
-        return type(self).__name__.lstrip("_")
-
-    @property
-    def matrix_axes(self) -> tuple[Shape, Shape] | None:
-        """Input and output axes, if the products are the plain sums over them."""
-        return None
-
-    @property
-    def unit_axes(self) -> Shape | None:
-        """The kernel's axes along which its output units lie, if it has some."""
-        return None
-
-    @property
-    def circular(self) -> tuple[Axis, ...] | None:
-        """A circular convolution of at least this norm, if there is one."""
-        return None
 
     def taps(
         self, kernel: Inexact[Array, " ..."]
@@ -270,6 +253,8 @@ def resolve(linear_map: Any, shape: Shape, where: str = "kernel") -> StackedMap:
         return resolved
     if not isinstance(resolved, ResolvedMap):
         resolved = _of_old_protocol(resolved, shape)
+    if not resolved.name:
+        resolved = dataclasses.replace(resolved, name=type(linear_map).__name__)
     return StackedMap(resolved, tuple(shape), said=linear_map)
 
 
@@ -323,10 +308,6 @@ class _OfOldProtocol(ResolvedMap):
     def adjoint(self, kernel: Array, y: Array) -> Array:
         return self.own.adjoint(kernel, y)
 
-    @property
-    def name(self) -> str:
-        return type(self.own).__name__
-
 
 def _of_old_protocol(own: Any, shape: Shape) -> ResolvedMap:
     warnings.warn(
@@ -338,7 +319,10 @@ def _of_old_protocol(own: Any, shape: Shape) -> ResolvedMap:
     )
     in_shape, out_shape = own.one().sides(tuple(shape))
     return _OfOldProtocol(
-        shape=tuple(shape), in_shape=in_shape, out_shape=out_shape, own=own.one()
+        shape=tuple(shape),
+        in_shape=in_shape,
+        out_shape=out_shape,
+        own=own.one(),
     )
 
 

@@ -111,7 +111,7 @@ def test_errors():
     }
     for error, options, text in (
         (ValueError, {"bound": 0}, "bound: got 0; need a number above 0"),
-        (ValueError, {"n_steps": -1}, "n_steps: got -1; need 0 or more"),
+        (ValueError, {"krylov_dim": -1}, "krylov_dim: got -1; need 0 or more"),
         (TypeError, {"cap": 1}, "cap: got 1; need a static bool"),
         (TypeError, {"kernels": {"b.*": sx.Conv((8, 8))}}, "b/kernel: got Conv"),
     ):

@@ -20,7 +20,7 @@ FUNCTIONS = (
     (constraints.spectral_soft_cap, {"max_update": 0.2, "bound": 1.1}),
     (constraints.spectral_hammer, {"cap": True}),
     (constraints.orthogonalize, {"steps": constraints.muon_steps(3)}),
-    (constraints.bjorck, {"order": 2, "n_steps": 5}),
+    (constraints.bjorck, {"order": 2, "n_iterations": 5}),
     (constraints.retract, {}),
 )
 every_function = pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_steps_reach_one_and_stay_below(steps, least, tolerance):
 def test_bjorck_is_its_series(order, n_steps):
     kernel = designed(12, 20, spectra(12)["linear"])
     given = jnp.asarray(kernel, jnp.float32)
-    got = of(bjorck, given, order=order, n_steps=n_steps)
+    got = of(bjorck, given, order=order, n_iterations=n_steps)
     terms = [1, 1 / 2, 3 / 8, 5 / 16, 35 / 128][: order + 1]
 
     def steps(values):
@@ -233,7 +233,7 @@ def test_errors():
         (ValueError, retract, {"bound": -1}, "bound: got -1; need a number above 0"),
         (ValueError, bjorck, {"order": 0}, "order: got 0; need a static int of 1"),
         (TypeError, bjorck, {"order": 1.5}, "order: got 1.5; need a static int of 1"),
-        (ValueError, bjorck, {"n_steps": -1}, "n_steps: got -1; need 0 or more"),
+        (ValueError, bjorck, {"n_iterations": -1}, "n_iterations: got -1; need 0 or"),
         (TypeError, bjorck, {"kernels": {"b.*": sx.Conv((8, 8))}}, "b/kernel: got"),
     ):
         with pytest.raises(error) as caught:

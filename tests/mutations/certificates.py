@@ -86,8 +86,8 @@ MUTATIONS = (
     Mutation(
         name="an-operators-norm-is-labelled-a-matrix",
         file="specjax/linear_maps/_resolved.py",
-        old=('        return "operator"\n'),
-        new=('        return "matrix"\n'),
+        old='of: Literal["matrix", "operator"] = "operator"',
+        new='of: Literal["matrix", "operator"] = "matrix"',
         killers=(f"{_CONV}::test_the_norm_is_between_its_bounds", _CONV),
     ),
     # Certificates.
