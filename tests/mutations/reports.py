@@ -132,8 +132,8 @@ MUTATIONS = (
     Mutation(
         name="strides-are-not-in-words",
         file="specjax/linear_maps/_conv.py",
-        old="if strides != {1}:",
-        new="if False:",
+        old='suffix = "" if strides == [1] else',
+        new='suffix = "" if strides else',
         killers=(f"{_REPORT}::test_maps_in_words",),
     ),
     Mutation(

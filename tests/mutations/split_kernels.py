@@ -61,8 +61,8 @@ MUTATIONS = (
     Mutation(
         name="units-of-a-flipped-convolution-are-its-inputs",
         file="specjax/linear_maps/_conv.py",
-        old="        return (self.geometry.out_channel_axis,)",
-        new="        return (self.geometry.n_spatial + 1,)",
+        old="unit_axes=(geometry.out_channel_axis,),",
+        new="unit_axes=(geometry.n_spatial + 1,),",
         killers=(
             f"{_WEIGHT_NORM}::test_units_of_a_convolution_are_its_output_channels",
         ),
