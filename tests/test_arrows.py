@@ -86,6 +86,26 @@ def test_power_iteration_converges_to_the_svd(shape, matrix):
     np.testing.assert_allclose(abs(found.u.ravel() @ right[0]), 1, rtol=1e-4)
 
 
+@pytest.mark.parametrize("n_steps", [0, 1, 2])
+def test_v_of_a_complex_kernel_is_what_u_is_the_image_of(n_steps):
+    """``v W = sigma u`` after a step; ``v = u W^H / sigma`` without one."""
+    rng = np.random.default_rng(5)
+    kernel, pair = (
+        rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+        for shape in ((9, 6), (2, 6))
+    )
+    u, u2 = (jnp.asarray(x / np.linalg.norm(x), jnp.complex64) for x in pair)
+    found = power_iteration(jnp.asarray(kernel, jnp.complex64), u, u2, n_steps=n_steps)
+    v, u = np.asarray(found.v), np.asarray(found.u)
+    np.testing.assert_allclose(np.linalg.norm(v), 1, rtol=1e-5)
+    if n_steps:
+        np.testing.assert_allclose(v @ kernel, found.sigma * u, rtol=1e-4, atol=1e-4)
+    else:
+        np.testing.assert_allclose(u @ kernel.conj().T, found.sigma * v, rtol=1e-4)
+    value = sx.sigma(jnp.asarray(kernel, jnp.complex64), found.u, found.v)
+    np.testing.assert_allclose(value, found.sigma, rtol=1e-5)
+
+
 def test_power_iteration_never_exceeds_the_norm_and_grows():
     kernel = jnp.asarray(designed(40, 30, np.linspace(1, 0.9, 30)), jnp.float32)
     pair = hashed_unit_vector((30,), jnp.float32), jnp.eye(30)[0]

@@ -54,7 +54,7 @@ MUTATIONS = (
         file="specjax/_core/rayleigh_ritz.py",
         old="c, s = self.weights",
         new="c, s = map(jnp.conj, self.weights)",
-        killers=(f"{_CONTRACT}::test_n8_complex64_gradient_at_a_cold_u_holds_u_and_v",),
+        killers=(f"{_ARROWS}::test_v_of_a_complex_kernel_is_what_u_is_the_image_of",),
     ),
     Mutation(
         name="a-tie-turns-u",

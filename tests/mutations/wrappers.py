@@ -114,7 +114,7 @@ MUTATIONS = (
         file="specjax/_flax_layers.py",
         old='transposed=kind == "ConvTranspose"',
         new="transposed=False",
-        killers=(f"{_NNX}::test_layer_runs_with_kernels_of_norm_one", _NNX),
+        killers=(_CONV,),
     ),
     Mutation(
         name="nnx-checks-no-input-size",
