@@ -74,12 +74,8 @@ __all__ = [
 ]
 _OWN = [name for name in __all__ if name not in ("Kernels", "Rule", "State")]
 _claim(__name__, _OWN, globals())
+_PARTS = ("AvgPool", "Claim", "Factor", "MaxPool", "Repeat", "Reshape", "Residual")
+_PARTS += ("Scale", "SumPool")
 __getattr__ = _moved(
-    __name__,
-    {
-        "specjax.certificates": (
-            *("AvgPool", "Claim", "Factor", "MaxPool", "Repeat", "Reshape"),
-            *("Residual", "Scale", "SumPool"),
-        )
-    },
+    __name__, {name: f"specjax.certificates.{name}" for name in _PARTS}
 )

@@ -10,25 +10,25 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def moved(module: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+def moved(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     """Returns the ``__getattr__`` of a module that some names have left.
 
     Args:
         module: the one they were in.
-        homes: the names by the module that they are in now.
+        homes: the new name, with its module, by the old one.
     """
-    home_of = {name: home for home, names in homes.items() for name in names}
 
     def getattr_(name: str) -> Any:
-        if name not in home_of:
+        if name not in homes:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         warnings.warn(
-            f"{module}.{name} is now {home_of[name]}.{name}. The old name works until "
-            "the next release.",
+            f"{module}.{name} is now {homes[name]}. The old name works until the next "
+            "release.",
             DeprecationWarning,
             stacklevel=2,
         )
-        return getattr(importlib.import_module(home_of[name]), name)
+        home, _, new = homes[name].rpartition(".")
+        return getattr(importlib.import_module(home), new)
 
     return getattr_
 

@@ -18,32 +18,35 @@ from specjax.optax import clip_weights
 
 ROOMS = ("", ".bounds", ".certificates", ".constraints", ".gan", ".linear_maps")
 PUBLIC = [importlib.import_module(f"specjax{room}") for room in ROOMS]
+OLD = {
+    sx: {
+        "specjax.certificates": "AvgPool Claim Factor MaxPool Repeat Reshape Residual "
+        "Scale SumPool",
+    },
+    constraints: {
+        "specjax.activations": "group_sort maxmin",
+        "specjax.gan": "GanLoss gradient_norms gradient_penalty hinge non_saturating "
+        "r1 r2 wasserstein wgan_gp",
+        "specjax.normalization": "mean_only",
+    },
+}
 MOVED = [
-    (sx, "specjax.certificates", name)
-    for name in (
-        *("AvgPool", "Claim", "Factor", "MaxPool", "Repeat", "Reshape"),
-        *("Residual", "Scale", "SumPool"),
-    )
+    (old, f"{home}.{name}", name)
+    for old, homes in OLD.items()
+    for home, names in homes.items()
+    for name in names.split()
 ]
-MOVED += [
-    (constraints, "specjax.activations", name) for name in ("group_sort", "maxmin")
-]
-MOVED += [
-    (constraints, "specjax.gan", name)
-    for name in (
-        *("GanLoss", "hinge", "non_saturating", "wasserstein", "between"),
-        *("gradient_norms", "gradient_penalty", "r1", "r2", "wgan_gp"),
-    )
-]
-MOVED += [(constraints, "specjax.normalization", "mean_only")]
+MOVED += [(constraints, "specjax.gan.interpolate", "between")]
 
 
-@pytest.mark.parametrize(("old", "home", "name"), MOVED)
-def test_an_old_name_works_and_says_the_new_one(old, home, name):
-    said = rf"{old.__name__}\.{name} is now {home}\.{name}"
-    with pytest.warns(DeprecationWarning, match=said):
+@pytest.mark.parametrize(("old", "new", "name"), MOVED)
+def test_an_old_name_works_and_says_the_new_one(old, new, name):
+    with pytest.warns(
+        DeprecationWarning, match=rf"{old.__name__}\.{name} is now {new}\."
+    ):
         value = getattr(old, name)
-    assert value is getattr(importlib.import_module(home), name)
+    home, _, called = new.rpartition(".")
+    assert value is getattr(importlib.import_module(home), called)
     assert name not in old.__all__
 
 

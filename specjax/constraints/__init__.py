@@ -44,14 +44,15 @@ __all__ = [
     "wn_init",
 ]
 _claim(__name__, __all__, globals())
+_GAN = ("GanLoss", "gradient_norms", "gradient_penalty", "hinge", "non_saturating")
+_GAN += ("r1", "r2", "wasserstein", "wgan_gp")
 __getattr__ = _moved(
     __name__,
-    {
-        "specjax.activations": ("group_sort", "maxmin"),
-        "specjax.gan": (
-            *("GanLoss", "hinge", "non_saturating", "wasserstein", "between"),
-            *("gradient_norms", "gradient_penalty", "r1", "r2", "wgan_gp"),
-        ),
-        "specjax.normalization": ("mean_only",),
+    {name: f"specjax.gan.{name}" for name in _GAN}
+    | {
+        "between": "specjax.gan.interpolate",
+        "group_sort": "specjax.activations.group_sort",
+        "maxmin": "specjax.activations.maxmin",
+        "mean_only": "specjax.normalization.mean_only",
     },
 )

@@ -2,9 +2,9 @@
 
 from specjax._moved import claim as _claim
 from specjax.gan._gradient_penalty import (
-    between,
     gradient_norms,
     gradient_penalty,
+    interpolate,
     r1,
     r2,
     wgan_gp,
@@ -13,7 +13,7 @@ from specjax.gan._losses import GanLoss, hinge, non_saturating, wasserstein
 
 __all__ = [
     "GanLoss",
-    "between",
+    "interpolate",
     "gradient_norms",
     "gradient_penalty",
     "hinge",

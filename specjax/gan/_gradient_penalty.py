@@ -59,7 +59,7 @@ def gradient_penalty(
 
     Args:
         critic: from a batch of samples to their scores, (n,) or (n, 1).
-        x: where the gradient is taken; for WGAN-GP see `between`.
+        x: where the gradient is taken; for WGAN-GP see `interpolate`.
         target: the slope, in scores per unit of x; may be traced.
         one_sided: penalize only what is steeper.
 
@@ -86,7 +86,7 @@ def gradient_penalty(
     return jnp.mean(jnp.square(jnp.maximum(excess, 0) if one_sided else excess))
 
 
-def between(
+def interpolate(
     key: Array, real: Float[Array, "n ..."], fake: Float[Array, "n ..."]
 ) -> Float[Array, "n ..."]:
     """Returns ``e real + (1 - e) fake``, e uniform in [0, 1), one for each sample.
@@ -103,7 +103,7 @@ def between(
     Example:
         >>> import jax
         >>> import jax.numpy as jnp
-        >>> x = between(jax.random.key(0), jnp.ones((2, 3)), jnp.zeros((2, 3)))
+        >>> x = interpolate(jax.random.key(0), jnp.ones((2, 3)), jnp.zeros((2, 3)))
         >>> print(bool((x[0] == x[0, 0]).all()), bool(x[0, 0] == x[1, 0]))
         True False
 
@@ -131,7 +131,7 @@ def wgan_gp(
     *,
     one_sided: bool = False,
 ) -> Float[Array, ""]:
-    """Returns `gradient_penalty` at points `between` real and fake, slope one.
+    """Returns `gradient_penalty` at points `interpolate` real and fake, slope one.
 
     Multiply it by its weight, 10 in the paper.
 
@@ -143,7 +143,7 @@ def wgan_gp(
         one_sided: penalize only slopes above one.
 
     Raises:
-        ValueError, TypeError: as `between` and `gradient_norms`.
+        ValueError, TypeError: as `interpolate` and `gradient_norms`.
 
     Example:
         >>> import jax
@@ -154,7 +154,7 @@ def wgan_gp(
 
     Source: Gulrajani et al. (2017), Algorithm 1.
     """
-    x = between(key, real, fake)
+    x = interpolate(key, real, fake)
     return gradient_penalty(critic, x, one_sided=one_sided)
 
 

@@ -62,7 +62,7 @@ def test_gradients_are_sample_by_sample_over_all_axes():
 
 def test_between_is_on_the_line_of_each_pair():
     real, fake = jax.random.normal(jax.random.key(0), (2, 200, 3, 2))
-    x = np.asarray(sc.between(jax.random.key(1), real, fake))
+    x = np.asarray(sc.interpolate(jax.random.key(1), real, fake))
     weights = (x - fake) / (real - fake)
     first = weights[:, :1, :1]
     np.testing.assert_allclose(weights, np.broadcast_to(first, x.shape), atol=1e-3)
@@ -70,7 +70,7 @@ def test_between_is_on_the_line_of_each_pair():
     assert abs(first.mean() - 0.5) < 0.06
     key = jax.random.key(1)
     got = sc.wgan_gp(quadratic(np.eye(3)), real[..., 0], fake[..., 0], key)
-    points = sc.between(key, real[..., 0], fake[..., 0])
+    points = sc.interpolate(key, real[..., 0], fake[..., 0])
     want = np.mean((np.linalg.norm(points, axis=1) - 1) ** 2)
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
@@ -193,11 +193,11 @@ def test_half_precision_is_summed_in_float32(dtype):
     assert norms.dtype == jnp.float32
     np.testing.assert_allclose(norms, 960, rtol=1e-2)
     real = jnp.ones((3, 2), dtype)
-    assert sc.between(jax.random.key(0), real, real).dtype == dtype
+    assert sc.interpolate(jax.random.key(0), real, real).dtype == dtype
     # The points are the same in each precision, rounded at the end.
     one, zero = jnp.ones((64, 1)), jnp.zeros((64, 1))
-    want = sc.between(jax.random.key(0), one, zero).astype(dtype)
-    got = sc.between(jax.random.key(0), one.astype(dtype), zero.astype(dtype))
+    want = sc.interpolate(jax.random.key(0), one, zero).astype(dtype)
+    got = sc.interpolate(jax.random.key(0), one.astype(dtype), zero.astype(dtype))
     np.testing.assert_array_equal(got, want)
 
 
@@ -249,8 +249,8 @@ def test_bad_input():
         need = "need one score for each sample of x, float32[4,3]"
         assert text.startswith(f"critic(x): got {got}; {need}. Try: critic=")
     # Without the tests' own check of shapes, which would be first.
-    between = inspect.unwrap(sc.between)
-    text = text_of(ValueError, lambda: between(jax.random.key(0), x, x[:2]))
+    interpolate = inspect.unwrap(sc.interpolate)
+    text = text_of(ValueError, lambda: interpolate(jax.random.key(0), x, x[:2]))
     assert text == (
         "fake: got shape (2, 3); need the shape of real, (4, 3). Try: as many samples "
         "of each."
@@ -262,8 +262,8 @@ def test_bad_input():
 
 def test_samples_of_integers_are_all_in_one_message(monkeypatch):
     # Without the tests' own check of kinds, which would be first.
-    between, wgan_gp = inspect.unwrap(sc.between), inspect.unwrap(sc.wgan_gp)
-    monkeypatch.setattr(_gradient_penalty, "between", between)
+    interpolate, wgan_gp = inspect.unwrap(sc.interpolate), inspect.unwrap(sc.wgan_gp)
+    monkeypatch.setattr(_gradient_penalty, "interpolate", interpolate)
     key, critic = jax.random.key(0), quadratic(np.eye(3))
     ints = jnp.ones((4, 3), int)
     lines = [
@@ -272,7 +272,7 @@ def test_samples_of_integers_are_all_in_one_message(monkeypatch):
         for name in ("real", "fake")
     ]
     for call in (
-        lambda real, fake: between(key, real, fake),
+        lambda real, fake: interpolate(key, real, fake),
         lambda real, fake: wgan_gp(critic, real, fake, key),
     ):
         text = text_of(TypeError, lambda c=call: c(ints, ints))
