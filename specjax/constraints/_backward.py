@@ -30,7 +30,7 @@ def backward_kernels(path: Path, leaf: Any) -> LinearMap | None:
         Matrix(in_axis=None, out_axis=-1, batch_axis=(), spec=None)
     """
     forward = flax_kernels(path, leaf)
-    if not isinstance(forward, Matrix) or forward.out_axis != -1:
+    if forward is None or forward.out_axis != -1:
         return forward
     n_own = len(leaf.shape) - len(as_tuple(forward.batch_axis))
     # Of three axes below "out" is an attention's output projection (heads, dim, out).

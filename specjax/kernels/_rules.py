@@ -36,7 +36,7 @@ _RANKS = (
 )
 
 
-def flax_kernels(path: Path, leaf: Any) -> LinearMap | None:
+def flax_kernels(path: Path, leaf: Any) -> Matrix | None:
     """The rule for trees with Flax's names (Linen and NNX): a leaf named ``kernel``.
 
     * 2-D is a Dense; 4-D and 5-D are a Conv, read as Miyato's matrix: the last axis is
