@@ -1,5 +1,8 @@
 """The fast path against the loop over the core: the same numbers."""
 
+import inspect
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -161,3 +164,23 @@ def test_a_batch_in_which_only_one_of_the_arrays_is_not_zero(place):
 
 def test_a_user_gets_the_fast_path():
     assert transforms._apply_all is apply_all
+
+
+def test_the_drawing_is_the_program():
+    """`sn_apply` of one kernel, outside of jit, calls the public arrows."""
+    arrows = (sx.power_iteration, sx.sigma, sx.normalize)
+    wanted = {inspect.unwrap(arrow).__code__: arrow.__name__ for arrow in arrows}
+    params = {"Dense_0": {"kernel": jnp.ones((5, 4))}}
+    state, called = sx.sn_init(params), []
+
+    def note(frame, event, _):
+        if event == "call" and frame.f_code in wanted:
+            called.append(wanted[frame.f_code])
+
+    jax.clear_caches()
+    sys.setprofile(note)
+    try:
+        sx.sn_apply(params, state)
+    finally:
+        sys.setprofile(None)
+    assert called == ["power_iteration", "sigma", "normalize"]

@@ -57,6 +57,8 @@ def power_iteration(
     u2: Inexact[Array, " ..."],
     linear_map: LinearMap = Matrix(),
     n_steps: int = 1,
+    *,
+    products: Callable[..., tuple[Pair, Pair]] | None = None,
 ) -> SingularVectors:
     """Returns u, u2 and v after `n_steps` power steps, with ``sigma = v W u``.
 
@@ -71,6 +73,8 @@ def power_iteration(
             u alone.
         linear_map: which axes are in, out and batch.
         n_steps: 0 uses u as it is: one product, ``v = u W^H / |.|``.
+        products: the products of a step in another form, with the signature of
+            ``gram_products(kernel, u, u2, linear_map)`` in this module.
 
     Returns:
         `SingularVectors`, with ``sigma`` at most the largest singular value.
@@ -92,24 +96,13 @@ def power_iteration(
     Martinsson and Tropp (2011), Algorithm 5.1; u2 as the residual of u, while u
     rotates, as in Knyazev's LOBPCG (2001).
     """
-    return power_steps(kernel, u, u2, linear_map, n_steps, gram_products)
-
-
-def power_steps(
-    kernel: Array,
-    u: Array,
-    u2: Array,
-    linear_map: LinearMap,
-    n_steps: int,
-    products: Callable[..., tuple[Pair, Pair]],
-) -> SingularVectors:
-    """Returns what `power_iteration` does, with products of another form."""
     check_options(n_steps=n_steps)
     resolved = resolve(linear_map, jnp.shape(kernel))
     check_vectors(kernel, resolved, u=u, u2=u2)
     kernel, u, u2 = lax.stop_gradient((kernel, u, u2))
     if n_steps == 0:
         return _evaluated(kernel, u, u2, linear_map=resolved)
+    products = products or gram_products
     return _steps(
         kernel, u, u2, linear_map=resolved, n_steps=n_steps, products=products
     )

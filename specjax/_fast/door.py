@@ -18,14 +18,16 @@ from specjax._core.batch import check_vectors, placed_as_output
 from specjax._core.kernel import Normalized, apply, rescaled
 from specjax._core.rayleigh_ritz import RitzPair
 from specjax._core.state import KernelState
-from specjax._core.step import SingularVectors, power_steps
+from specjax._core.step import SingularVectors, power_iteration
 from specjax._fast.batch import ritz_pairs
 from specjax._fast.products import gram_products
 from specjax._options import Bound
-from specjax.linear_maps import LinearMap, StackedMap
+from specjax.linear_maps import StackedMap
 
 # From how many kernels with alike outputs on a batch pays.
 MIN_BATCH = 4
+# The public arrow, with the products of each platform.
+_iterate = functools.partial(power_iteration, products=gram_products)
 
 
 def apply_all(
@@ -67,7 +69,7 @@ def _apply_all(
         members = [_Member(kernels[i], states[i], linear_maps[i]) for i in group]
         normalized = _in_a_batch(members, bound, cap, grad_sigma)
         results.update(zip(group, normalized, strict=True))
-    for i in set(range(len(kernels))) - set(results):
+    for i in (i for i in range(len(kernels)) if i not in results):
         results[i] = apply(
             kernels[i],
             states[i],
@@ -76,7 +78,7 @@ def _apply_all(
             cap=cap,
             n_steps=n_steps,
             grad_sigma=grad_sigma,
-            iterate=power_iteration,
+            iterate=_iterate,
         )
     return [results[i] for i in range(len(kernels))]
 
@@ -84,13 +86,6 @@ def _apply_all(
 _apply_all_jitted = jax.jit(
     _apply_all, static_argnames=("linear_maps", "cap", "n_steps", "grad_sigma")
 )
-
-
-def power_iteration(
-    kernel: Array, u: Array, u2: Array, linear_map: LinearMap, n_steps: int = 1
-) -> SingularVectors:
-    """Returns what the core's does, with the products of each platform."""
-    return power_steps(kernel, u, u2, linear_map, n_steps, gram_products)
 
 
 class _Member(NamedTuple):
