@@ -283,7 +283,7 @@ def test_a_lower_bound_takes_as_many_steps_as_it_is_told():
 def test_a_map_of_ones_own_has_every_bound():
     rng = np.random.default_rng(0)
     for shape in ((2, 3), (40, 30), (5, 5)):
-        kernel = rng.standard_normal(shape).astype(np.float32)
+        kernel = jnp.asarray(rng.standard_normal(shape), jnp.float32)
         values = np.linalg.svd(np.float64(kernel), compute_uv=False)
         low, exact = bounds.lower(kernel, Own()), bounds.exact(kernel, Own())
         upper = bounds.upper(kernel, Own())
