@@ -9,6 +9,8 @@ The names below are in the order of that path. The adapters `specjax.linen`,
 `specjax.plotting`. ``python -m specjax report CHECKPOINT`` reports on a saved model.
 """
 
+from typing import TYPE_CHECKING
+
 from specjax import bounds, certificates, constraints, errors, linear_maps
 from specjax._core.krylov import warm_up
 from specjax._core.sigma import normalize, sigma
@@ -76,6 +78,7 @@ _OWN = [name for name in __all__ if name not in ("Kernels", "Rule", "State")]
 _claim(__name__, _OWN, globals())
 _PARTS = ("AvgPool", "Claim", "Factor", "MaxPool", "Repeat", "Reshape", "Residual")
 _PARTS += ("Scale", "SumPool")
-__getattr__ = _moved(
-    __name__, {name: f"specjax.certificates.{name}" for name in _PARTS}
-)
+if not TYPE_CHECKING:  # a type checker is to flag the old names
+    __getattr__ = _moved(
+        __name__, {name: f"specjax.certificates.{name}" for name in _PARTS}
+    )

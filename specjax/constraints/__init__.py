@@ -3,6 +3,8 @@
 Each takes the rules that say which leaves are kernels, as `specjax.sn_init` does.
 """
 
+from typing import TYPE_CHECKING
+
 from specjax._moved import claim as _claim
 from specjax._moved import moved as _moved
 from specjax.constraints._backward import backward_kernels
@@ -46,13 +48,14 @@ __all__ = [
 _claim(__name__, __all__, globals())
 _GAN = ("GanLoss", "gradient_norms", "gradient_penalty", "hinge", "non_saturating")
 _GAN += ("r1", "r2", "wasserstein", "wgan_gp")
-__getattr__ = _moved(
-    __name__,
-    {name: f"specjax.gan.{name}" for name in _GAN}
-    | {
-        "between": "specjax.gan.interpolate",
-        "group_sort": "specjax.activations.group_sort",
-        "maxmin": "specjax.activations.maxmin",
-        "mean_only": "specjax.normalization.mean_only",
-    },
-)
+if not TYPE_CHECKING:  # a type checker is to flag the old names
+    __getattr__ = _moved(
+        __name__,
+        {name: f"specjax.gan.{name}" for name in _GAN}
+        | {
+            "between": "specjax.gan.interpolate",
+            "group_sort": "specjax.activations.group_sort",
+            "maxmin": "specjax.activations.maxmin",
+            "mean_only": "specjax.normalization.mean_only",
+        },
+    )
