@@ -293,8 +293,8 @@ class Step(NamedTuple):
     products: Any = None
 
 
-def step(params: Any, state: Any, options: Options, update_stats: bool) -> Step:
-    """Returns what `sn_apply` does, for a wrapper."""
+def step(params: Any, state: Any, options: Options, update_stats: Any) -> Step:
+    """Returns what `sn_apply` does, for a wrapper; the options are checked here."""
     options.check()
     check_flags(update_stats=update_stats)
     selected = _selected(params, options.kernels)
