@@ -68,6 +68,8 @@ class ConvLocal(Unresolved):
             in_shape=(*self.input_shape, n_rows // window),
             out_shape=(*places, n_out),
             name=f"local convolution of {'x'.join(map(str, self.input_shape))}",
+            # Products with 0 and 1, and sums with 0: no entry is rounded.
+            is_copied=True,
             unit_axes=(len(places) + 1,),
             window_shape=self.window_shape,
             window_strides=spread(self.window_strides, n_spatial),

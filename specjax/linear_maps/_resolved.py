@@ -109,7 +109,7 @@ class ResolvedMap:
         self, kernel: Inexact[Array, " ..."], x: Inexact[Array, " *in"]
     ) -> Inexact[Array, " *out"]:
         """Returns ``x W``, in x's dtype: from the input side to the output side."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}.apply has to return x W")
 
     def adjoint(
         self, kernel: Inexact[Array, " ..."], y: Inexact[Array, " *out"]
@@ -142,7 +142,7 @@ class ResolvedMap:
         self, kernel: Inexact[Array, " ..."]
     ) -> Inexact[Array, "groups taps n_in n_out"]:
         """Returns the kernel of the circular convolution."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}.taps has to return its taps")
 
     def squares(self, kernel: Inexact[Array, " ..."]) -> Real[Array, " ..."] | None:
         """Returns numbers whose sum is the squared Frobenius norm, in one read of it.
